@@ -1,0 +1,58 @@
+package blake3tree
+
+import "lukechampine.com/blake3/guts"
+
+// This file is the portable way through guts, which has AVX2 kernels of its
+// own and plain Go for the rest.
+
+const groupSize = guts.MaxSIMD * ChunkSize
+
+func portableChunk(buf []byte, chunk uint64, flags uint32) [8]uint32 {
+	n := guts.CompressChunk(buf, &guts.IV, chunk, 0)
+	n.Flags |= flags
+	return guts.ChainingValue(n)
+}
+
+func portableParent(left, right [8]uint32, flags uint32) [8]uint32 {
+	return guts.ChainingValue(guts.ParentNode(left, right, &guts.IV, flags))
+}
+
+// portableChildren returns the chaining values of the two children of the
+// subtree over buf, which has more than one chunk.
+func portableChildren(buf []byte, chunk uint64) (left, right [8]uint32) {
+	var cvs [segmentChunks/guts.MaxSIMD + 1][8]uint32
+	n := 0
+	for len(buf) >= groupSize {
+		node := guts.CompressBuffer((*[groupSize]byte)(buf), groupSize, &guts.IV, chunk, 0)
+		buf = buf[groupSize:]
+		if n == 0 && len(buf) == 0 {
+			return [8]uint32(node.Block[:8]), [8]uint32(node.Block[8:])
+		}
+		cvs[n] = guts.ChainingValue(node)
+		n++
+		chunk += guts.MaxSIMD
+	}
+	if len(buf) > 0 {
+		// guts wants a whole group to read from, even for less.
+		var group [groupSize]byte
+		copy(group[:], buf)
+		node := guts.CompressBuffer(&group, len(buf), &guts.IV, chunk, 0)
+		if n == 0 {
+			return [8]uint32(node.Block[:8]), [8]uint32(node.Block[8:])
+		}
+		cvs[n] = guts.ChainingValue(node)
+		n++
+	}
+	// Pairing level by level, an odd last one moving up as it is, gives the
+	// tree of the paper: all left subtrees complete.
+	for n > 2 {
+		for i := 0; i+1 < n; i += 2 {
+			cvs[i/2] = portableParent(cvs[i], cvs[i+1], 0)
+		}
+		if n%2 == 1 {
+			cvs[n/2] = cvs[n-1]
+		}
+		n = (n + 1) / 2
+	}
+	return cvs[0], cvs[1]
+}
