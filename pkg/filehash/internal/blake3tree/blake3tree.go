@@ -9,8 +9,8 @@
 // the package lives on:
 //
 //   - Sum256 hashes a whole message.
-//   - NewSegment and Tree hash one message in segments of 1 MiB, by any number
-//     of goroutines, in any order, before the length is known.
+//   - NewSegment and Tree hash one message in segments, by any number of
+//     goroutines, in any order, before the length is known.
 //   - Subtree, Parent and Root are the bare building blocks.
 //
 // Inside, a kernel compresses several inputs ("lanes") at the same time. On
@@ -36,13 +36,12 @@ import (
 const (
 	// ChunkSize is the length of a leaf of the tree in bytes.
 	ChunkSize = 1024
-	// SegmentSize is the length in bytes of the segments that a Tree is
-	// built from: large enough that the SIMD lanes are full nearly always,
-	// small enough to stay in a core's second-level cache.
-	SegmentSize = 1 << 20
 
-	blockSize     = 64
-	segmentChunks = SegmentSize / ChunkSize
+	blockSize = 64
+	// batchSize is how much is hashed before the tree above it is walked
+	// recursively: it bounds the space for chaining values on the stack.
+	batchSize   = 1 << 20
+	batchChunks = batchSize / ChunkSize
 )
 
 // Domain separation flags (paper, table 3).
@@ -84,13 +83,13 @@ func Sum256(buf []byte) [32]byte {
 	switch {
 	case len(buf) <= ChunkSize:
 		return toBytes(oneChunk(buf, 0, flagRoot))
-	case len(buf) <= SegmentSize:
+	case len(buf) <= batchSize:
 		return Root(children(buf, 0))
 	}
 	var t Tree
-	for i := uint64(0); len(buf) > SegmentSize; i++ {
-		t.push(NewSegment(buf[:SegmentSize], i))
-		buf = buf[SegmentSize:]
+	for chunk := uint64(0); len(buf) > batchSize; chunk += batchChunks {
+		t.push(NewSegment(buf[:batchSize], chunk))
+		buf = buf[batchSize:]
 	}
 	return t.root(buf)
 }
@@ -102,7 +101,7 @@ func chainingValue(buf []byte, chunk uint64) [8]uint32 {
 	switch {
 	case len(buf) <= ChunkSize:
 		return oneChunk(buf, chunk, 0)
-	case len(buf) <= SegmentSize:
+	case len(buf) <= batchSize:
 		return Parent(children(buf, chunk))
 	}
 	// The left child is the largest complete tree that leaves at least one

@@ -20,7 +20,7 @@ func portableParent(left, right [8]uint32, flags uint32) [8]uint32 {
 // portableChildren returns the chaining values of the two children of the
 // subtree over buf, which has more than one chunk.
 func portableChildren(buf []byte, chunk uint64) (left, right [8]uint32) {
-	var cvs [segmentChunks/guts.MaxSIMD + 1][8]uint32
+	var cvs [batchChunks/guts.MaxSIMD + 1][8]uint32
 	n := 0
 	for len(buf) >= groupSize {
 		node := guts.CompressBuffer((*[groupSize]byte)(buf), groupSize, &guts.IV, chunk, 0)
