@@ -1,8 +1,16 @@
 // Package config turns flags, environment, file and defaults into one
 // validated Config value. It is the only package that knows viper.
+//
+// The keys are a table (see keys): name, what it means, its default and how a
+// value is read. The commented file of "config init", the reference and the
+// checks are made from that table. The file is YAML; an unknown key is an
+// error, since a misspelt key would be a protection that somebody believes is
+// on. Nothing is read until Load is called.
 package config
 
-import "time"
+import (
+	"time"
+)
 
 // Config is everything that can be configured, validated.
 type Config struct {

@@ -1,58 +1,98 @@
 // Package app is what every command is built from: streams, configuration,
 // state, exit statuses and the layout of its help.
+//
+// A command is described by a Spec. From the same Spec come the cobra command,
+// its --help, its man page and its page in the reference, so they cannot
+// disagree. Making an App or a command tree opens nothing and reads nothing:
+// completion calls the binary at every press of Tab.
 package app
 
 import (
-	"context"
+	"fmt"
+	"os"
+	"time"
 
 	"github.com/mobileops/mobileops/internal/config"
 	"github.com/mobileops/mobileops/internal/state"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // App is one invocation of mobileops. Making one opens nothing.
 type App struct {
 	Streams *ui.Streams
 	Getenv  func(string) string
+
+	globals    globalFlags
+	bound      map[string]*pflag.Flag // configuration key → the flag that overrides it
+	specs      map[*cobra.Command]*Spec
+	completing bool // answering a press of Tab: be fast and silent
+
+	loaded  *config.Loaded
+	loadErr error
+	store   *state.Store
+	result  string
 }
+
+// New returns an invocation that talks through streams and sees the
+// environment through getenv.
+func New(streams *ui.Streams, getenv func(string) string) *App {
+	return &App{Streams: streams, Getenv: getenv}
+}
+
+// completionLockTimeout bounds how long a press of Tab waits for another
+// process's lease before it offers nothing.
+const completionLockTimeout = 200 * time.Millisecond
 
 // Config loads the configuration, once.
-func (a *App) Config() (*config.Config, error) { panic("skeleton") }
+func (a *App) Config() (*config.Config, error) {
+	l, err := a.LoadedConfig()
+	if err != nil {
+		return nil, err
+	}
+	return &l.Config, nil
+}
+
+// LoadedConfig loads the configuration, once, and tells where each value came
+// from.
+func (a *App) LoadedConfig() (*config.Loaded, error) {
+	if a.loaded == nil && a.loadErr == nil {
+		a.loaded, a.loadErr = config.Load(a.ConfigSources())
+	}
+	return a.loaded, a.loadErr
+}
+
+// ConfigSources are the places that configuration is read from in this
+// invocation.
+func (a *App) ConfigSources() config.Sources {
+	flags := make(map[string]config.FlagValue)
+	for key, f := range a.bound {
+		if f.Changed {
+			flags[key] = config.FlagValue{Name: "--" + f.Name, Value: f.Value.String()}
+		}
+	}
+	return config.Sources{File: a.globals.config, Flags: flags, Getenv: a.Getenv, UID: os.Geteuid()}
+}
 
 // State returns the store in the configured state directory. It opens nothing.
-func (a *App) State() (*state.Store, error) { panic("skeleton") }
-
-// Spec describes a command that does something.
-type Spec struct {
-	Use     string // "check [--name NAME]"
-	Short   string // one sentence, no full stop
-	Long    string // the sentence and what else must be known
-	Example string // at least one cron or runbook line where that fits
-	Aliases []string
-	Args    cobra.PositionalArgs
-	// Statuses are the exit statuses it can return, each with what it means
-	// here. 2, 3 and 130 are added where missing.
-	Statuses []Status
-	Files    []string // files it touches, each "path: what for"
-	// Audited commands leave a record of who ran them, with what and what came of it.
-	Audited bool
-	Run     func(ctx context.Context, args []string) error
-	// Complete offers completions for positional arguments.
-	Complete func(ctx context.Context, args []string, toComplete string) []string
+func (a *App) State() (*state.Store, error) {
+	if a.store != nil {
+		return a.store, nil
+	}
+	c, err := a.Config()
+	if err != nil {
+		return nil, err
+	}
+	opts := state.Options{LockTimeout: c.LockTimeout, OnWait: func(holder string) {
+		fmt.Fprintf(a.Streams.Err, "mobileops: waiting for the state, which is held by %s\n", holder)
+	}}
+	if a.completing {
+		opts = state.Options{LockTimeout: completionLockTimeout}
+	}
+	a.store = state.New(c.StateDir, opts)
+	return a.store, nil
 }
-
-// Status is one exit status and what it means for a command.
-type Status struct {
-	Code int
-	Text string
-}
-
-// Command builds the cobra command for a Spec.
-func (a *App) Command(s Spec) *cobra.Command { panic("skeleton") }
-
-// Group builds the command of a noun, which only holds verbs.
-func (a *App) Group(use, short string, verbs ...*cobra.Command) *cobra.Command { panic("skeleton") }
 
 // SetResult says in one line what came of an audited command.
-func (a *App) SetResult(format string, args ...any) {}
+func (a *App) SetResult(format string, args ...any) { a.result = fmt.Sprintf(format, args...) }

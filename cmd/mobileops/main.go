@@ -1,0 +1,43 @@
+// Command mobileops watches over, secures and updates the hosts of a mobile
+// operations platform. See internal/cli for the commands.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/mobileops/mobileops/internal/cli"
+	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/ui"
+)
+
+func main() {
+	ctx := interruptible(context.Background())
+	os.Exit(cli.Main(ctx, os.Args, ui.System(os.Getenv), os.Getenv))
+}
+
+// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP
+// cancels; the second ends the process at once. Signals that were ignored when
+// the process began stay ignored, as nohup and a shell's background jobs want.
+//
+// SIGPIPE must not kill a command half way through its work, because its
+// reader went away: the write fails with EPIPE instead.
+func interruptible(parent context.Context) context.Context {
+	ctx, cancel := context.WithCancel(parent)
+	signals := make(chan os.Signal, 2)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(failure.Interrupted.Status())
+	}()
+	return ctx
+}

@@ -1,0 +1,220 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mobileops/mobileops/internal/audit"
+	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Spec describes a command that does something.
+type Spec struct {
+	Use   string // "check [--name NAME]"
+	Short string // one sentence, no full stop
+	Long  string // the sentence and what else must be known; paragraphs are folded, indented lines are not
+	// Example holds one command a line, with what it does after " # "; at
+	// least one cron or runbook line where that fits.
+	Example string
+	Aliases []string
+	Args    cobra.PositionalArgs // nil: no arguments
+	// Statuses are the exit statuses it can return, each with what it means
+	// here. 0, 2, 3 and 130 are added where missing.
+	Statuses []Status
+	Files    []string // files it touches, each "path: what for"
+	// Audited commands leave a record of who ran them, with what and what came of it.
+	Audited bool
+	Run     func(ctx context.Context, args []string) error
+	// Complete offers completions for positional arguments. Without one,
+	// nothing is offered; see Files and Dirs for paths.
+	Complete func(ctx context.Context, args []string, toComplete string) []string
+	// Hidden commands work and are documented nowhere.
+	Hidden bool
+}
+
+// Status is one exit status and what it means for a command.
+type Status struct {
+	Code int
+	Text string
+}
+
+// Command builds the cobra command for a Spec.
+func (a *App) Command(s Spec) *cobra.Command {
+	if s.Args == nil {
+		s.Args = cobra.NoArgs
+	}
+	s.Statuses = completeStatuses(s.Statuses)
+	cmd := &cobra.Command{
+		Use:                   s.Use,
+		Aliases:               s.Aliases,
+		Short:                 s.Short,
+		Hidden:                s.Hidden,
+		DisableFlagsInUseLine: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			return a.argumentError(cmd, s.Args(cmd, args))
+		},
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.run(cmd, &s, args) },
+		ValidArgsFunction: a.completion(s.Complete),
+	}
+	a.dress(cmd, &s)
+	return cmd
+}
+
+// Group builds the command of a noun, which only holds verbs.
+func (a *App) Group(use, short string, verbs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:                   use,
+		Short:                 short,
+		DisableFlagsInUseLine: true,
+		Args:                  a.groupArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// A script whose verb is an empty variable must not look successful.
+			writeHelp(a.Streams.Err, a, cmd)
+			return failure.Silent(failure.Usage)
+		},
+	}
+	a.dress(cmd, nil)
+	cmd.AddCommand(verbs...)
+	return cmd
+}
+
+// dress gives a command the help and the usage errors that all have.
+func (a *App) dress(cmd *cobra.Command, s *Spec) {
+	if s != nil {
+		if a.specs == nil {
+			a.specs = make(map[*cobra.Command]*Spec)
+		}
+		a.specs[cmd] = s
+	}
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetFlagErrorFunc(a.flagError)
+	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(a.Streams.Out, a, cmd) })
+}
+
+// SpecOf returns the Spec that a command was built from, or nil for a noun.
+func (a *App) SpecOf(cmd *cobra.Command) *Spec { return a.specs[cmd] }
+
+func completeStatuses(given []Status) []Status {
+	all := slices.Clone(given)
+	for _, s := range []Status{
+		{0, "done"},
+		{2, "unknown flag or bad value; nothing was done"},
+		{3, "failed; the message says at what"},
+		{130, "interrupted"},
+	} {
+		if !slices.ContainsFunc(all, func(g Status) bool { return g.Code == s.Code }) {
+			all = append(all, s)
+		}
+	}
+	slices.SortStableFunc(all, func(x, y Status) int { return cmp.Compare(x.Code, y.Code) })
+	return all
+}
+
+// run runs a command and records it when it is audited.
+func (a *App) run(cmd *cobra.Command, s *Spec, args []string) error {
+	if a.globals.noColor {
+		a.Streams.NoColor()
+	}
+	started := time.Now()
+	err := a.guarded(cmd.Context(), s, args)
+	if !s.Audited {
+		return err
+	}
+	recordErr := a.record(cmd, args, started, err)
+	if recordErr == nil {
+		return err
+	}
+	recordErr = fmt.Errorf("what was done could not be recorded in the audit chain: %w", recordErr)
+	kind := failure.Worse(failure.Worse(failure.KindOf(err), failure.Failed), failure.KindOf(recordErr))
+	if err == nil || failure.IsSilent(err) {
+		return failure.Wrap(kind, recordErr)
+	}
+	return failure.Wrap(kind, errors.Join(err, recordErr))
+}
+
+// guarded turns a panic into a failure with status 3: Go's own status for it
+// is 2, which promises that nothing was done.
+func (a *App) guarded(ctx context.Context, s *Spec, args []string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(a.Streams.Err, "%s", debug.Stack())
+			err = failure.Errorf(failure.Failed, "internal error: %v", p)
+		}
+	}()
+	return s.Run(ctx, args)
+}
+
+// record chains the act to the audit record. It does so after an interrupt
+// too: what was interrupted was begun.
+func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outcome error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
+	store, err := a.State()
+	if err != nil {
+		return err
+	}
+	result := a.result
+	if outcome != nil && !failure.IsSilent(outcome) {
+		result = outcome.Error()
+	}
+	_, err = audit.Append(context.WithoutCancel(cmd.Context()), store, audit.Act{
+		Time:    started,
+		Actor:   audit.Self(),
+		Command: commandName(cmd),
+		Args:    redacted(cmd.Flags(), args),
+		Status:  failure.KindOf(outcome).Status(),
+		Result:  result,
+		Elapsed: time.Since(started),
+	})
+	return err
+}
+
+// commandName is what stands after "mobileops": "integrity check".
+func commandName(cmd *cobra.Command) string {
+	return strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()), " ")
+}
+
+// redacted returns the flags that were given and the arguments, in a form that
+// can be kept: the values of secret flags and passwords in URLs are left out.
+func redacted(fs *pflag.FlagSet, args []string) []string {
+	var kept []string
+	fs.Visit(func(f *pflag.Flag) {
+		value := "=" + withoutPassword(f.Value.String())
+		switch f.Value.Type() {
+		case secretType:
+			value = "=[redacted]"
+		case "bool":
+			if f.Value.String() == "true" {
+				value = ""
+			}
+		}
+		kept = append(kept, "--"+f.Name+value)
+	})
+	for _, arg := range args {
+		kept = append(kept, withoutPassword(arg))
+	}
+	return kept
+}
+
+func withoutPassword(s string) string {
+	if !strings.Contains(s, "://") || !strings.Contains(s, "@") {
+		return s
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return "[redacted]"
+	}
+	return u.Redacted()
+}

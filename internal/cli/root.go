@@ -1,0 +1,107 @@
+// Package cli is the command tree: one package per noun, one file per verb.
+//
+// Main is the whole program but for signals and the exit. It reads nothing
+// but what it is given, so a test can run it as a user would.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mobileops/mobileops/internal/cli/app"
+	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/ui"
+	"github.com/spf13/cobra"
+)
+
+// Main runs the command line args, where args[0] is the name it was called by,
+// and returns the exit status. A cancelled context interrupts it.
+func Main(ctx context.Context, args []string, streams *ui.Streams, getenv func(string) string) int {
+	a := app.New(streams, getenv)
+	root := NewRoot(a)
+	root.SetArgs(args[1:])
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	cmd, err := root.ExecuteContextC(ctx)
+	kind := failure.KindOf(err)
+	report(streams, cmd, err)
+	return failure.Worse(kind, reportOutput(streams, kind)).Status()
+}
+
+// NewRoot builds the command tree. It opens nothing and reads nothing.
+func NewRoot(a *app.App) *cobra.Command {
+	root := a.Group("mobileops", "Watch over, secure and update the hosts of a mobile operations platform")
+	root.AddCommand(
+		// One line for each noun. A noun is a package below this one.
+		newVersion(a),
+	)
+
+	var showVersion bool
+	root.Flags().BoolVar(&showVersion, "version", false, "print the version, as mobileops version does")
+	help := root.RunE
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if showVersion {
+			return runVersion(a)
+		}
+		return help(cmd, args)
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(newHelp(a))
+	a.AddGlobalFlags(root)
+	return root
+}
+
+// report prints an error as one line, or one line for each error that was
+// joined: "mobileops: integrity check: what went wrong (what to do next)".
+func report(streams *ui.Streams, cmd *cobra.Command, err error) {
+	if err == nil || failure.IsSilent(err) {
+		return
+	}
+	if several := joined(err); several != nil {
+		for _, e := range several {
+			report(streams, cmd, e)
+		}
+		return
+	}
+	prefix := "mobileops: "
+	if path := strings.Fields(cmd.CommandPath()); len(path) > 1 {
+		prefix += strings.Join(path[1:], " ") + ": "
+	}
+	msg := err.Error()
+	if errors.Is(err, context.Canceled) {
+		msg = strings.Replace(msg, context.Canceled.Error(), "interrupted", 1)
+	}
+	fmt.Fprintln(streams.Err, prefix+ui.Printable(msg))
+}
+
+// joined returns the errors that errors.Join put together, and nil for an error
+// that only wraps several within one sentence.
+func joined(err error) []error {
+	var j interface{ Unwrap() []error }
+	if !errors.As(err, &j) {
+		return nil
+	}
+	var lines []string
+	for _, e := range j.Unwrap() {
+		lines = append(lines, e.Error())
+	}
+	if strings.Join(lines, "\n") != err.Error() {
+		return nil
+	}
+	return j.Unwrap()
+}
+
+// reportOutput says whether what was printed has arrived. A reader that went
+// away, as head does, is not news.
+func reportOutput(streams *ui.Streams, kind failure.Kind) failure.Kind {
+	err := streams.WriteError()
+	if err == nil {
+		return failure.None
+	}
+	if !ui.IsClosedPipe(err) && kind != failure.Failed {
+		fmt.Fprintf(streams.Err, "mobileops: the output is incomplete: %v\n", err)
+	}
+	return failure.Failed
+}
