@@ -1,0 +1,6 @@
+//go:build race
+
+package finding
+
+// raceFactor stretches time limits under the race detector.
+const raceFactor = 10
