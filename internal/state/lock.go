@@ -1,0 +1,84 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/mobileops/mobileops/internal/durable"
+	"golang.org/x/sys/unix"
+)
+
+// Lock is the held lock of a long operation.
+type Lock struct {
+	f *os.File
+}
+
+// Lock takes the named exclusive lock of a long operation, such as
+// "integrity-default", without touching state.db. It does not wait: when
+// another process has it, it returns a *HeldError, which wraps ErrBusy. The
+// kernel drops the lock when the process dies.
+func (s *Store) Lock(name, doing string) (*Lock, error) {
+	if name == "" {
+		return nil, errors.New("a lock needs a name")
+	}
+	dir := filepath.Join(s.dir, "locks")
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return nil, access(err)
+	}
+	path := filepath.Join(dir, fileName(name)+".lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, access(err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = &HeldError{Name: name, Holder: readHolder(f)}
+	}
+	if err == nil {
+		err = access(writeHolder(f, doing))
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &Lock{f: f}, nil
+}
+
+// Release gives the lock back. The file stays: removing it could take it away
+// from a process that has just opened it.
+func (l *Lock) Release() error {
+	return errors.Join(l.f.Truncate(0), l.f.Close())
+}
+
+// fileName makes a lock's name a file name: bytes other than letters, digits,
+// dot, dash and underscore become %XX, and so does a leading dot.
+func fileName(name string) string {
+	var b strings.Builder
+	for i, c := range []byte(name) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.' && i > 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// HeldError says that another process holds a lock. It wraps ErrBusy.
+type HeldError struct {
+	Name   string
+	Holder Holder // its PID is 0 when the holder could not be read
+}
+
+func (e *HeldError) Error() string {
+	if e.Holder.PID == 0 {
+		return fmt.Sprintf("another process holds the lock %q", e.Name)
+	}
+	return fmt.Sprintf("%s is under way %s", e.Holder.Doing, e.Holder.who())
+}
+
+func (e *HeldError) Unwrap() error { return ErrBusy }
