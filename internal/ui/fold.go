@@ -1,17 +1,13 @@
 package ui
 
-import (
-	"strings"
-
-	"github.com/mattn/go-runewidth"
-)
+import "strings"
 
 // Fold folds paragraphs to a width in columns and puts indent before each
 // line. An empty line ends a paragraph; a line that begins with a space is
 // kept as it is. The result ends with a newline.
 func Fold(text string, width int, indent string) string {
 	var b strings.Builder
-	column, room := 0, max(width-runewidth.StringWidth(indent), 8)
+	column, room := 0, max(width-columns(indent), 8)
 	endLine := func() {
 		if column > 0 {
 			b.WriteByte('\n')
@@ -28,7 +24,7 @@ func Fold(text string, width int, indent string) string {
 			continue
 		}
 		for word := range strings.FieldsSeq(line) {
-			w := runewidth.StringWidth(word)
+			w := columns(word)
 			switch {
 			case column == 0:
 				b.WriteString(indent + word)

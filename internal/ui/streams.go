@@ -48,6 +48,9 @@ type Streams struct {
 
 	Format Format // --output
 	Quiet  bool   // --quiet: only what needs attention
+
+	fixedWidth bool // COLUMNS decided
+	line       statusLine
 }
 
 // System returns the streams of this process. It looks at the environment
@@ -70,7 +73,7 @@ func System(getenv func(string) string) *Streams {
 		}
 	}
 	if n, err := strconv.Atoi(getenv("COLUMNS")); err == nil && n > 0 && (s.OutTTY || s.ErrTTY) {
-		s.Width = n
+		s.Width, s.fixedWidth = n, true
 	}
 	return s
 }

@@ -85,7 +85,7 @@ func (a *App) State() (*state.Store, error) {
 		return nil, err
 	}
 	opts := state.Options{LockTimeout: c.LockTimeout, OnWait: func(holder string) {
-		fmt.Fprintf(a.Streams.Err, "mobileops: waiting for the state, which is held by %s\n", holder)
+		a.Streams.Notice("mobileops: waiting for the state, which is held by %s", holder)
 	}}
 	if a.completing {
 		opts = state.Options{LockTimeout: completionLockTimeout}

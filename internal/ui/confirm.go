@@ -1,0 +1,51 @@
+package ui
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/mobileops/mobileops/internal/failure"
+)
+
+// Confirm asks a question that is answered with yes or no; anything but yes is
+// no. When nobody is there to answer, because standard input or error is no
+// terminal, it asks nothing and returns an error of kind Usage that names the
+// flag that answers, such as "--yes".
+func (s *Streams) Confirm(ctx context.Context, question, flag string) (bool, error) {
+	if !s.InTTY || !s.ErrTTY {
+		return false, failure.Hint(failure.Errorf(failure.Usage, "not done without an answer: %s", question), "there is no terminal to ask; answer with "+flag)
+	}
+	fmt.Fprintf(s.Err, "%s [y/N] ", Printable(question))
+	answer := make(chan string, 1)
+	go func() { answer <- s.readLine() }()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(s.Err)
+		return false, ctx.Err()
+	case line := <-answer:
+		switch strings.ToLower(strings.TrimSpace(line)) {
+		case "y", "yes":
+			return true, nil
+		}
+		return false, nil
+	}
+}
+
+// maxAnswer bounds what is read as an answer, in bytes.
+const maxAnswer = 1024
+
+// readLine reads up to the end of a line and nothing behind it, which may
+// belong to somebody else.
+func (s *Streams) readLine() string {
+	var line []byte
+	var one [1]byte
+	for len(line) < maxAnswer {
+		n, err := s.In.Read(one[:])
+		if n == 0 && err != nil || n == 1 && one[0] == '\n' {
+			break
+		}
+		line = append(line, one[:n]...)
+	}
+	return string(line)
+}
