@@ -1,5 +1,11 @@
 package policy
 
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
 // Attr is a set of attributes of a file system entry that are compared with
 // the baseline.
 type Attr uint32
@@ -30,13 +36,115 @@ const (
 	attrEnd
 )
 
+// names holds the name of each bit, in order.
+var names = [...]string{
+	"type", "mode", "uid", "gid", "size", "mtime", "ctime", "btime", "inode",
+	"links", "content", "target", "device", "flags", "xattrs", "acl", "caps",
+	"selinux", "dirtimes",
+}
+
+const (
+	// All is every attribute.
+	All = attrEnd - 1
+	// Standard is what a policy compares unless it says otherwise.
+	//
+	// Ctime is in it: on an idle host it does not move, only the kernel sets
+	// it, and it gives away a file that was changed and put back with its old
+	// times. It does move with a restore from a backup, a change of the link
+	// count or a relabelling, all of which an admin wants to hear of.
+	//
+	// Inode and Btime are not: every atomic rewrite with the same content
+	// (configuration management, restores, copy-up in an overlay) changes
+	// them, and whatever replaces an inode also moves Ctime. AIDE's i+n+c
+	// groups report the same event three times.
+	Standard = All &^ (Inode | Btime | DirTimes)
+)
+
+// set is a name for several attributes.
+type set struct {
+	name  string
+	attrs Attr
+}
+
+// sets are the named sets. "content" is not among them: it is an attribute.
+var sets = [...]set{
+	{"all", All},
+	{"standard", Standard},
+	{"stat", Type | Mode | UID | GID | Size | Mtime | Ctime | Inode | Links | Device},
+	{"perms", Type | Mode | UID | GID | Flags | ACL | Caps | SELinux},
+	{"times", Mtime | Ctime | Btime},
+	{"none", 0},
+}
+
+// AttrNames returns what ParseAttrs knows: the attributes, then the named sets.
+func AttrNames() (attrs, setNames []string) {
+	for _, s := range sets {
+		setNames = append(setNames, s.name)
+	}
+	return slices.Clone(names[:]), setNames
+}
+
 // Names returns the names of the attributes in the set, in the order of the
 // constants.
-func (a Attr) Names() []string { panic("skeleton") }
+func (a Attr) Names() []string {
+	var out []string
+	for i, n := range names {
+		if a&(1<<i) != 0 {
+			out = append(out, n)
+		}
+	}
+	return out
+}
 
-// ParseAttrs reads a list of attribute names and named sets, in order; a name
-// with a leading minus is taken away again.
-func ParseAttrs(names []string) (Attr, error) { panic("skeleton") }
+// String returns the names joined with commas, the name of a set where one
+// is exactly that.
+func (a Attr) String() string {
+	for _, s := range sets {
+		if s.attrs == a {
+			return s.name
+		}
+	}
+	return strings.Join(a.Names(), ",")
+}
+
+// ParseAttrs reads a list of names of attributes and sets, from left to
+// right: a name adds, a name after a minus takes away. The error names the
+// first one that is unknown, and the known one that is nearest to it.
+func ParseAttrs(list []string) (Attr, error) { return extendAttrs(0, list) }
+
+// extendAttrs is ParseAttrs beginning with a set that is not empty.
+func extendAttrs(a Attr, list []string) (Attr, error) {
+	for _, item := range list {
+		name, minus := strings.CutPrefix(item, "-")
+		bits, ok := lookupAttr(name)
+		switch {
+		case !ok:
+			return 0, fmt.Errorf("unknown attribute %q%s", name, didYouMean(name, knownAttrs()))
+		case minus:
+			a &^= bits
+		default:
+			a |= bits
+		}
+	}
+	return a, nil
+}
+
+func lookupAttr(name string) (Attr, bool) {
+	if i := slices.Index(names[:], name); i >= 0 {
+		return 1 << i, true
+	}
+	for _, s := range sets {
+		if s.name == name {
+			return s.attrs, true
+		}
+	}
+	return 0, false
+}
+
+func knownAttrs() []string {
+	attrs, setNames := AttrNames()
+	return append(attrs, setNames...)
+}
 
 // ForDir returns what is compared of a directory for which the set a was
 // chosen. The size, times and link count of a directory follow from its
