@@ -80,35 +80,28 @@ func Root(left, right [8]uint32) [32]byte { return toBytes(parent(left, right, f
 
 // Sum256 returns the BLAKE3 hash of a whole message of any length.
 func Sum256(buf []byte) [32]byte {
-	switch {
-	case len(buf) <= ChunkSize:
-		return toBytes(oneChunk(buf, 0, flagRoot))
-	case len(buf) <= batchSize:
-		return Root(children(buf, 0))
+	if len(buf) <= batchSize {
+		return toBytes(chunkOrTree(buf, 0, flagRoot))
 	}
-	var t Tree
-	for chunk := uint64(0); len(buf) > batchSize; chunk += batchChunks {
-		t.push(NewSegment(buf[:batchSize], chunk))
-		buf = buf[batchSize:]
-	}
-	return t.root(buf)
+	left := leftLen(len(buf))
+	return Root(chainingValue(buf[:left], 0), chainingValue(buf[left:], uint64(left/ChunkSize)))
 }
 
-// chainingValue returns the chaining value of the (not root) subtree over buf,
-// which is not empty and begins at the given chunk. The length need not be a
+// chainingValue returns the chaining value of the (not root) node over buf,
+// which is not empty and begins at the given chunk. Its length need not be a
 // power of two at the right edge of the message.
 func chainingValue(buf []byte, chunk uint64) [8]uint32 {
-	switch {
-	case len(buf) <= ChunkSize:
-		return oneChunk(buf, chunk, 0)
-	case len(buf) <= batchSize:
-		return Parent(children(buf, chunk))
+	if len(buf) <= batchSize {
+		return chunkOrTree(buf, chunk, 0)
 	}
-	// The left child is the largest complete tree that leaves at least one
-	// byte for the right child (paper, section 2.1).
-	left := 1 << (bits.Len(uint(len(buf)-1)) - 1)
+	left := leftLen(len(buf))
 	return Parent(chainingValue(buf[:left], chunk), chainingValue(buf[left:], chunk+uint64(left/ChunkSize)))
 }
+
+// leftLen returns how many of n > 1024 bytes are below the left child: the
+// largest complete tree that leaves at least one byte for the right child
+// (paper, section 2.1).
+func leftLen(n int) int { return 1 << (bits.Len(uint(n-1)) - 1) }
 
 func toBytes(words [8]uint32) (sum [32]byte) {
 	for i, w := range words {

@@ -7,7 +7,11 @@ import "lukechampine.com/blake3/guts"
 
 const groupSize = guts.MaxSIMD * ChunkSize
 
-func portableChunk(buf []byte, chunk uint64, flags uint32) [8]uint32 {
+func portableChunkOrTree(buf []byte, chunk uint64, flags uint32) [8]uint32 {
+	if len(buf) > ChunkSize {
+		cvs := portableChildren(buf, chunk)
+		return portableParent(cvs[0], cvs[1], flags)
+	}
 	n := guts.CompressChunk(buf, &guts.IV, chunk, 0)
 	n.Flags |= flags
 	return guts.ChainingValue(n)
@@ -19,14 +23,14 @@ func portableParent(left, right [8]uint32, flags uint32) [8]uint32 {
 
 // portableChildren returns the chaining values of the two children of the
 // subtree over buf, which has more than one chunk.
-func portableChildren(buf []byte, chunk uint64) (left, right [8]uint32) {
+func portableChildren(buf []byte, chunk uint64) [2][8]uint32 {
 	var cvs [batchChunks/guts.MaxSIMD + 1][8]uint32
 	n := 0
 	for len(buf) >= groupSize {
 		node := guts.CompressBuffer((*[groupSize]byte)(buf), groupSize, &guts.IV, chunk, 0)
 		buf = buf[groupSize:]
 		if n == 0 && len(buf) == 0 {
-			return [8]uint32(node.Block[:8]), [8]uint32(node.Block[8:])
+			return [2][8]uint32{[8]uint32(node.Block[:8]), [8]uint32(node.Block[8:])}
 		}
 		cvs[n] = guts.ChainingValue(node)
 		n++
@@ -38,7 +42,7 @@ func portableChildren(buf []byte, chunk uint64) (left, right [8]uint32) {
 		copy(group[:], buf)
 		node := guts.CompressBuffer(&group, len(buf), &guts.IV, chunk, 0)
 		if n == 0 {
-			return [8]uint32(node.Block[:8]), [8]uint32(node.Block[8:])
+			return [2][8]uint32{[8]uint32(node.Block[:8]), [8]uint32(node.Block[8:])}
 		}
 		cvs[n] = guts.ChainingValue(node)
 		n++
@@ -54,5 +58,5 @@ func portableChildren(buf []byte, chunk uint64) (left, right [8]uint32) {
 		}
 		n = (n + 1) / 2
 	}
-	return cvs[0], cvs[1]
+	return [2][8]uint32(cvs[:2])
 }

@@ -17,7 +17,7 @@ var ErrSegments = errors.New("segments do not form one message")
 // the end of the message tells whether it is the root.
 type Segment struct {
 	chunk, chunks uint64
-	left, right   [8]uint32
+	children      [2][8]uint32
 }
 
 // NewSegment hashes a segment of a message whose first chunk has the index
@@ -31,7 +31,12 @@ func NewSegment(buf []byte, chunk uint64) Segment {
 		panic("blake3tree: not a segment: its length must be 2048 * 2^k and its first chunk a multiple of that")
 	}
 	s := Segment{chunk: chunk, chunks: chunks}
-	s.left, s.right = children(buf, chunk)
+	if len(buf) <= batchSize {
+		s.children = children(buf, chunk)
+	} else {
+		s.children[0] = chainingValue(buf[:len(buf)/2], chunk)
+		s.children[1] = chainingValue(buf[len(buf)/2:], chunk+chunks/2)
+	}
 	return s
 }
 
@@ -138,7 +143,7 @@ func (t *Tree) push(s Segment) {
 // fold puts last, which is known not to be the root any more, on the stack and
 // joins what has become complete. It returns the new depth.
 func (t *Tree) fold(stack *[maxDepth][8]uint32) int {
-	cv := Parent(t.last.left, t.last.right)
+	cv := Parent(t.last.children[0], t.last.children[1])
 	depth := t.depth
 	for range bits.TrailingZeros64(t.count) {
 		depth--
@@ -153,7 +158,7 @@ func (t *Tree) root(tail []byte) [32]byte {
 	if t.count == 0 {
 		return Sum256(tail)
 	}
-	left, right := t.last.left, t.last.right
+	left, right := t.last.children[0], t.last.children[1]
 	depth := t.depth
 	stack := t.stack
 	if len(tail) > 0 {
