@@ -131,13 +131,13 @@ const (
 // head begins a function and loads what is in registers all the time.
 func head(name string) {
 	line("")
-	line("// func %s(out *[8]uint32, in unsafe.Pointer, stride uintptr, j *job)", name)
-	line("TEXT ·%s(SB), NOSPLIT, $0-32", name)
+	line("// func %s(out *[8]uint32, in unsafe.Pointer, stride uintptr, pad unsafe.Pointer, j *job)", name)
+	line("TEXT ·%s(SB), NOSPLIT, $0-40", name)
 	op("MOVQ", "out+0(FP)", out)
 	op("MOVQ", "in+8(FP)", lane)
 	op("MOVQ", "stride+16(FP)", stride)
-	op("MOVQ", "j+24(FP)", job)
-	op("LEAQ", "job_pad(SI)", pad)
+	op("MOVQ", "pad+24(FP)", pad)
+	op("MOVQ", "j+32(FP)", job)
 	op("MOVQ", "job_direct(SI)", direct)
 }
 
@@ -265,15 +265,17 @@ func columns(class string, n int) {
 	op("JNE", "done")
 	op("CMPQ", blocks, "$1")
 	op("JEQ", "done")
+	op("MOVQ", "pad+24(FP)", scratch)
 	for i := range 8 {
-		op("VMOVDQU32", r(i), fmt.Sprintf("job_pad+%d(SI)", 64*i))
+		op("VMOVDQU32", r(i), fmt.Sprintf("%d(%s)", 64*i, scratch))
 	}
 	line("\ndone:")
 	next()
 	op("TESTQ", tailBlocks, tailBlocks)
 	op("JEQ", "store")
+	op("MOVQ", "pad+24(FP)", scratch)
 	for i := range 8 {
-		op("VMOVDQU32", fmt.Sprintf("job_pad+%d(SI)", 64*i), "K1", r(i))
+		op("VMOVDQU32", fmt.Sprintf("%d(%s)", 64*i, scratch), "K1", r(i))
 	}
 	line("\nstore:")
 	transposeOut(class, n)

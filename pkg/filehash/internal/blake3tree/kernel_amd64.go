@@ -34,47 +34,49 @@ type job struct {
 	last       uint32 // more flags of the last block
 
 	addresses [maxLanes]uintptr // of the lanes, while a kernel runs
-	// pad holds an incomplete last chunk, whose end may be the end of what can
-	// be read. Once a kernel has compressed it, it keeps the chaining value
-	// of that lane there, with those of others, until they are done too.
-	pad [ChunkSize]byte
 }
 
-// The kernels read lane i at in + i*stride, and write the chaining values of
-// all lanes, those not in use too, to out: there must be room for 16, 8, 4, 1.
+// The kernels read lane i at in + i*stride, or at pad, and write the chaining
+// values of all lanes, those not in use too, to out: there must be room for as
+// many as the name says. pad must be as long as the blocks to be read, and at
+// least 512 bytes for the columns if the last lane is shorter than the others:
+// once that is compressed, they put its chaining value there until the others
+// are done too.
 
 //go:noescape
-func columns16(out *[8]uint32, in unsafe.Pointer, stride uintptr, j *job)
+func columns16(out *[8]uint32, in unsafe.Pointer, stride uintptr, pad unsafe.Pointer, j *job)
 
 //go:noescape
-func columns8(out *[8]uint32, in unsafe.Pointer, stride uintptr, j *job)
+func columns8(out *[8]uint32, in unsafe.Pointer, stride uintptr, pad unsafe.Pointer, j *job)
 
 //go:noescape
-func rows4(out *[8]uint32, in unsafe.Pointer, stride uintptr, j *job)
+func rows4(out *[8]uint32, in unsafe.Pointer, stride uintptr, pad unsafe.Pointer, j *job)
 
 //go:noescape
-func rows1(out *[8]uint32, in unsafe.Pointer, stride uintptr, j *job)
+func rows1(out *[8]uint32, in unsafe.Pointer, stride uintptr, pad unsafe.Pointer, j *job)
 
 // run compresses the first n lanes with the smallest kernel that has so many.
 // out needs room for the lanes of that kernel.
-func (j *job) run(out *[8]uint32, in unsafe.Pointer, stride uintptr, n int) {
+func (j *job) run(out *[8]uint32, in unsafe.Pointer, stride uintptr, pad unsafe.Pointer, n int) {
 	j.lastLane = uint32(n - 1)
 	switch {
 	case n > 8:
-		columns16(out, in, stride, j)
+		columns16(out, in, stride, pad, j)
 	case n > 4:
-		columns8(out, in, stride, j)
+		columns8(out, in, stride, pad, j)
 	case n > 1:
-		rows4(out, in, stride, j)
+		rows4(out, in, stride, pad, j)
 	default:
-		rows1(out, in, stride, j)
+		rows1(out, in, stride, pad, j)
 	}
 }
 
 // leaves writes the chaining values of the chunks of buf, at most 16, to out,
-// which must have room for 16. flags are those beyond CHUNK_START and
-// CHUNK_END that the last block has.
-func (j *job) leaves(out *[8]uint32, buf []byte, chunk uint64, flags uint32) (chunks int) {
+// which must have room for 16, or for 1 if there is but one. flags are those
+// beyond CHUNK_START and CHUNK_END that the last block has. An incomplete last
+// chunk goes to pad, as its end may be the end of what can be read; pad is zero
+// before, and as long as a chunk, or as the only chunk in whole blocks.
+func (j *job) leaves(out *[8]uint32, buf, pad []byte, chunk uint64, flags uint32) (chunks int) {
 	full := len(buf) / ChunkSize
 	j.direct = uint64(full)
 	j.blocks = ChunkSize / blockSize
@@ -83,7 +85,7 @@ func (j *job) leaves(out *[8]uint32, buf []byte, chunk uint64, flags uint32) (ch
 	j.every, j.first, j.last = 0, flagChunkStart, flagChunkEnd|flags
 	n := full
 	if len(buf)%ChunkSize != 0 || n == 0 {
-		tail := copy(j.pad[:], buf[full*ChunkSize:])
+		tail := copy(pad, buf[full*ChunkSize:])
 		j.tailBlocks = uint64(max(1, (tail+blockSize-1)/blockSize))
 		j.tailLen = uint32(tail) - uint32(j.tailBlocks-1)*blockSize
 		n = full + 1
@@ -91,7 +93,7 @@ func (j *job) leaves(out *[8]uint32, buf []byte, chunk uint64, flags uint32) (ch
 			j.blocks = j.tailBlocks
 		}
 	}
-	j.run(out, unsafe.Pointer(unsafe.SliceData(buf)), ChunkSize, n)
+	j.run(out, unsafe.Pointer(unsafe.SliceData(buf)), ChunkSize, unsafe.Pointer(unsafe.SliceData(pad)), n)
 	return n
 }
 
@@ -102,53 +104,53 @@ func (j *job) parents(out, in *[8]uint32, n int, flags uint32) {
 	j.blocks, j.tailBlocks, j.tailLen = 1, 1, blockSize
 	j.counter, j.counted = 0, 0
 	j.every, j.first, j.last = flagParent|flags, 0, 0
-	j.run(out, unsafe.Pointer(in), blockSize, n)
+	j.run(out, unsafe.Pointer(in), blockSize, unsafe.Pointer(in), n)
 }
 
 // chunkOrTree returns the chaining value of the node over buf, at most
 // batchSize bytes; flags are flagRoot or none.
-func chunkOrTree(buf []byte, chunk uint64, flags uint32) [8]uint32 {
-	if !avx512 {
-		return portableChunkOrTree(buf, chunk, flags)
-	}
+func chunkOrTree(buf []byte, chunk uint64, flags uint32) (cv [8]uint32) {
 	var j job
-	if len(buf) <= ChunkSize {
-		var cv [8]uint32
-		j.leaves(&cv, buf, chunk, flags)
-		return cv
+	switch {
+	case !avx512:
+		return portableChunkOrTree(buf, chunk, flags)
+	case len(buf) <= 2*blockSize: // clearing a long pad would take longer than hashing
+		var pad [2 * blockSize]byte
+		j.leaves(&cv, buf, pad[:], chunk, flags)
+	case len(buf) <= ChunkSize:
+		var pad [ChunkSize]byte
+		j.leaves(&cv, buf, pad[:], chunk, flags)
+	default:
+		cvs := children(buf, chunk)
+		j.parents(&cv, &cvs[0], 1, flags)
 	}
-	cvs := j.children(buf, chunk)
-	j.parents(&cvs[0], &cvs[0], 1, flags)
-	return cvs[0]
+	return cv
 }
 
 // parent returns the chaining value of a parent.
-func parent(left, right [8]uint32, flags uint32) [8]uint32 {
+func parent(left, right [8]uint32, flags uint32) (cv [8]uint32) {
 	if !avx512 {
 		return portableParent(left, right, flags)
 	}
 	var j job
 	cvs := [2][8]uint32{left, right}
-	j.parents(&cvs[0], &cvs[0], 1, flags)
-	return cvs[0]
+	j.parents(&cv, &cvs[0], 1, flags)
+	return cv
 }
 
 // children returns the chaining values of the two children of the subtree over
 // buf, which has more than one chunk and at most batchSize bytes.
 func children(buf []byte, chunk uint64) [2][8]uint32 {
-	if !avx512 {
+	switch {
+	case !avx512:
 		return portableChildren(buf, chunk)
+	case len(buf) > maxLanes*ChunkSize:
+		return pyramid(buf, chunk)
 	}
 	var j job
-	return j.children(buf, chunk)
-}
-
-func (j *job) children(buf []byte, chunk uint64) [2][8]uint32 {
-	if len(buf) > maxLanes*ChunkSize {
-		return j.pyramid(buf, chunk)
-	}
 	var cvs [maxLanes][8]uint32
-	n := j.leaves(&cvs[0], buf, chunk, 0)
+	var pad [ChunkSize]byte
+	n := j.leaves(&cvs[0], buf, pad[:], chunk, 0)
 	j.merge(&cvs[0], n)
 	return [2][8]uint32(cvs[:2])
 }
@@ -170,12 +172,14 @@ func (j *job) merge(cvs *[8]uint32, n int) {
 
 // pyramid is children for more than 16 chunks. Each level of the tree gathers
 // chaining values until there are 32, enough to fill all lanes with parents.
-func (j *job) pyramid(buf []byte, chunk uint64) [2][8]uint32 {
+func pyramid(buf []byte, chunk uint64) [2][8]uint32 {
 	const levels = 7 // 16 to 1024 chunks
+	var j job
+	var pad [ChunkSize]byte
 	var cvs [levels][2 * maxLanes][8]uint32
 	var count [levels]int // 0 or 16 between the steps
 	for len(buf) > maxLanes*ChunkSize {
-		j.leaves(&cvs[0][count[0]], buf[:maxLanes*ChunkSize], chunk, 0)
+		j.leaves(&cvs[0][count[0]], buf[:maxLanes*ChunkSize], pad[:], chunk, 0)
 		buf = buf[maxLanes*ChunkSize:]
 		chunk += maxLanes
 		count[0] += maxLanes
@@ -187,7 +191,7 @@ func (j *job) pyramid(buf []byte, chunk uint64) [2][8]uint32 {
 	}
 	// The last group is not joined before it is known which levels stand
 	// above it: with nothing above, two values are the end.
-	count[0] += j.leaves(&cvs[0][count[0]], buf, chunk, 0)
+	count[0] += j.leaves(&cvs[0][count[0]], buf, pad[:], chunk, 0)
 	top := levels - 1
 	for count[top] == 0 {
 		top--

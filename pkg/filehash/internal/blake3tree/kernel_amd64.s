@@ -8,13 +8,13 @@
 // The functions have no stack frame: nothing hides from the garbage collector
 // or from a panic that a fault in a mapped file raises in the middle.
 
-// func columns16(out *[8]uint32, in unsafe.Pointer, stride uintptr, j *job)
-TEXT ·columns16(SB), NOSPLIT, $0-32
+// func columns16(out *[8]uint32, in unsafe.Pointer, stride uintptr, pad unsafe.Pointer, j *job)
+TEXT ·columns16(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ in+8(FP), DX
 	MOVQ stride+16(FP), R12
-	MOVQ j+24(FP), SI
-	LEAQ job_pad(SI), R13
+	MOVQ pad+24(FP), R13
+	MOVQ j+32(FP), SI
 	MOVQ job_direct(SI), R14
 	CMPQ R14, $0
 	MOVQ DX, R8
@@ -1056,14 +1056,15 @@ compress:
 	JNE done
 	CMPQ CX, $1
 	JEQ done
-	VMOVDQU32 Z0, job_pad+0(SI)
-	VMOVDQU32 Z1, job_pad+64(SI)
-	VMOVDQU32 Z2, job_pad+128(SI)
-	VMOVDQU32 Z3, job_pad+192(SI)
-	VMOVDQU32 Z4, job_pad+256(SI)
-	VMOVDQU32 Z5, job_pad+320(SI)
-	VMOVDQU32 Z6, job_pad+384(SI)
-	VMOVDQU32 Z7, job_pad+448(SI)
+	MOVQ pad+24(FP), R14
+	VMOVDQU32 Z0, 0(R14)
+	VMOVDQU32 Z1, 64(R14)
+	VMOVDQU32 Z2, 128(R14)
+	VMOVDQU32 Z3, 192(R14)
+	VMOVDQU32 Z4, 256(R14)
+	VMOVDQU32 Z5, 320(R14)
+	VMOVDQU32 Z6, 384(R14)
+	VMOVDQU32 Z7, 448(R14)
 
 done:
 	ADDQ $64, DX
@@ -1072,14 +1073,15 @@ done:
 	JNZ block
 	TESTQ BX, BX
 	JEQ store
-	VMOVDQU32 job_pad+0(SI), K1, Z0
-	VMOVDQU32 job_pad+64(SI), K1, Z1
-	VMOVDQU32 job_pad+128(SI), K1, Z2
-	VMOVDQU32 job_pad+192(SI), K1, Z3
-	VMOVDQU32 job_pad+256(SI), K1, Z4
-	VMOVDQU32 job_pad+320(SI), K1, Z5
-	VMOVDQU32 job_pad+384(SI), K1, Z6
-	VMOVDQU32 job_pad+448(SI), K1, Z7
+	MOVQ pad+24(FP), R14
+	VMOVDQU32 0(R14), K1, Z0
+	VMOVDQU32 64(R14), K1, Z1
+	VMOVDQU32 128(R14), K1, Z2
+	VMOVDQU32 192(R14), K1, Z3
+	VMOVDQU32 256(R14), K1, Z4
+	VMOVDQU32 320(R14), K1, Z5
+	VMOVDQU32 384(R14), K1, Z6
+	VMOVDQU32 448(R14), K1, Z7
 
 store:
 	VPUNPCKLDQ Z1, Z0, Z8
@@ -1133,13 +1135,13 @@ store:
 	VZEROUPPER 
 	RET 
 
-// func columns8(out *[8]uint32, in unsafe.Pointer, stride uintptr, j *job)
-TEXT ·columns8(SB), NOSPLIT, $0-32
+// func columns8(out *[8]uint32, in unsafe.Pointer, stride uintptr, pad unsafe.Pointer, j *job)
+TEXT ·columns8(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ in+8(FP), DX
 	MOVQ stride+16(FP), R12
-	MOVQ j+24(FP), SI
-	LEAQ job_pad(SI), R13
+	MOVQ pad+24(FP), R13
+	MOVQ j+32(FP), SI
 	MOVQ job_direct(SI), R14
 	CMPQ R14, $0
 	MOVQ DX, R8
@@ -2100,14 +2102,15 @@ compress:
 	JNE done
 	CMPQ CX, $1
 	JEQ done
-	VMOVDQU32 Y0, job_pad+0(SI)
-	VMOVDQU32 Y1, job_pad+64(SI)
-	VMOVDQU32 Y2, job_pad+128(SI)
-	VMOVDQU32 Y3, job_pad+192(SI)
-	VMOVDQU32 Y4, job_pad+256(SI)
-	VMOVDQU32 Y5, job_pad+320(SI)
-	VMOVDQU32 Y6, job_pad+384(SI)
-	VMOVDQU32 Y7, job_pad+448(SI)
+	MOVQ pad+24(FP), R14
+	VMOVDQU32 Y0, 0(R14)
+	VMOVDQU32 Y1, 64(R14)
+	VMOVDQU32 Y2, 128(R14)
+	VMOVDQU32 Y3, 192(R14)
+	VMOVDQU32 Y4, 256(R14)
+	VMOVDQU32 Y5, 320(R14)
+	VMOVDQU32 Y6, 384(R14)
+	VMOVDQU32 Y7, 448(R14)
 
 done:
 	ADDQ $64, DX
@@ -2116,14 +2119,15 @@ done:
 	JNZ block
 	TESTQ BX, BX
 	JEQ store
-	VMOVDQU32 job_pad+0(SI), K1, Y0
-	VMOVDQU32 job_pad+64(SI), K1, Y1
-	VMOVDQU32 job_pad+128(SI), K1, Y2
-	VMOVDQU32 job_pad+192(SI), K1, Y3
-	VMOVDQU32 job_pad+256(SI), K1, Y4
-	VMOVDQU32 job_pad+320(SI), K1, Y5
-	VMOVDQU32 job_pad+384(SI), K1, Y6
-	VMOVDQU32 job_pad+448(SI), K1, Y7
+	MOVQ pad+24(FP), R14
+	VMOVDQU32 0(R14), K1, Y0
+	VMOVDQU32 64(R14), K1, Y1
+	VMOVDQU32 128(R14), K1, Y2
+	VMOVDQU32 192(R14), K1, Y3
+	VMOVDQU32 256(R14), K1, Y4
+	VMOVDQU32 320(R14), K1, Y5
+	VMOVDQU32 384(R14), K1, Y6
+	VMOVDQU32 448(R14), K1, Y7
 
 store:
 	VPUNPCKLDQ Y1, Y0, Y8
@@ -2161,13 +2165,13 @@ store:
 	VZEROUPPER 
 	RET 
 
-// func rows4(out *[8]uint32, in unsafe.Pointer, stride uintptr, j *job)
-TEXT ·rows4(SB), NOSPLIT, $0-32
+// func rows4(out *[8]uint32, in unsafe.Pointer, stride uintptr, pad unsafe.Pointer, j *job)
+TEXT ·rows4(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ in+8(FP), DX
 	MOVQ stride+16(FP), R12
-	MOVQ j+24(FP), SI
-	LEAQ job_pad(SI), R13
+	MOVQ pad+24(FP), R13
+	MOVQ j+32(FP), SI
 	MOVQ job_direct(SI), R14
 	CMPQ R14, $0
 	MOVQ DX, R8
@@ -2596,13 +2600,13 @@ done:
 	VZEROUPPER 
 	RET 
 
-// func rows1(out *[8]uint32, in unsafe.Pointer, stride uintptr, j *job)
-TEXT ·rows1(SB), NOSPLIT, $0-32
+// func rows1(out *[8]uint32, in unsafe.Pointer, stride uintptr, pad unsafe.Pointer, j *job)
+TEXT ·rows1(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ in+8(FP), DX
 	MOVQ stride+16(FP), R12
-	MOVQ j+24(FP), SI
-	LEAQ job_pad(SI), R13
+	MOVQ pad+24(FP), R13
+	MOVQ j+32(FP), SI
 	MOVQ job_direct(SI), R14
 	CMPQ R14, $0
 	MOVQ DX, R8
