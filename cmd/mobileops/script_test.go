@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 //	pty [-cols N] [-type TEXT] N COMMAND…
 //	                             the same in a terminal of N columns; TEXT is typed, \n is Enter
 //	unprivileged N COMMAND…      the same as a user without rights; fails the test when not root
-//	jsonget FILE PATH [VALUE]    the value at a path such as .changes.0.kind (# counts), or that it is VALUE
+//	jsonget FILE PATH [VALUE]    the value at a path such as .changes.0.kind (length counts), or that it is VALUE
 //	schema SCHEMA FILE           FILE satisfies the JSON schema in SCHEMA
 //
 // FILE may be stdout. The conditions [root] and [shell:NAME] are known. HOME,
@@ -236,7 +236,7 @@ func cmdJSONGet(ts *testscript.TestScript, neg bool, args []string) {
 		case map[string]any:
 			v, found = at[step]
 		case []any:
-			if step == "#" {
+			if step == "length" {
 				v, found = json.Number(strconv.Itoa(len(at))), true
 			} else if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < len(at) {
 				v, found = at[i], true

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
+	"github.com/mobileops/mobileops/internal/cli/config"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
@@ -35,6 +36,7 @@ func NewRoot(a *app.App) *cobra.Command {
 	root := a.Group("mobileops", "Watch over, secure and update the hosts of a mobile operations platform")
 	root.AddCommand(
 		// One line for each noun. A noun is a package below this one.
+		config.New(a),
 		newVersion(a),
 	)
 

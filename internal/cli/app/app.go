@@ -33,6 +33,7 @@ type App struct {
 	loadErr error
 	store   *state.Store
 	result  string
+	looked  bool
 }
 
 // New returns an invocation that talks through streams and sees the
@@ -96,3 +97,7 @@ func (a *App) State() (*state.Store, error) {
 
 // SetResult says in one line what came of an audited command.
 func (a *App) SetResult(format string, args ...any) { a.result = fmt.Sprintf(format, args...) }
+
+// OnlyLooked says that this run of an audited command changed nothing, as with
+// --dry-run, so there is nothing to record.
+func (a *App) OnlyLooked() { a.looked = true }

@@ -126,7 +126,7 @@ func (a *App) run(cmd *cobra.Command, s *Spec, args []string) error {
 	}
 	started := time.Now()
 	err := a.guarded(cmd.Context(), s, args)
-	if !s.Audited {
+	if !s.Audited || a.looked {
 		return err
 	}
 	recordErr := a.record(cmd, args, started, err)
