@@ -52,12 +52,6 @@ const (
 	flagRoot       = 1 << 3
 )
 
-// iv is the initialization vector, that of SHA-256.
-var iv = [8]uint32{
-	0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-	0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
-}
-
 // Subtree returns the chaining value of a subtree that is not the root.
 // len(buf) must be 1024·2^k bytes, and chunk, the index of its first chunk in
 // the message, a multiple of its length in chunks. It panics otherwise: such a

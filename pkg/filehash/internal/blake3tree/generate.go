@@ -34,7 +34,11 @@ const (
 // table 2).
 var permutation = [16]int{2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8}
 
-var iv = [4]uint32{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a}
+// iv is the initialization vector (paper, table 1), that of SHA-256.
+var iv = []uint32{
+	0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+	0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+}
 
 var text bytes.Buffer
 
@@ -199,7 +203,7 @@ func columns(class string, n int) {
 	for i := range 8 {
 		op("VPBROADCASTD", fmt.Sprintf("iv<>+%d(SB)", 4*i), r(i))
 	}
-	table("iv", []uint32{iv[0], iv[1], iv[2], iv[3], 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19})
+	table("iv", iv)
 
 	line("\nblock:")
 	message := transposeIn(class, n)

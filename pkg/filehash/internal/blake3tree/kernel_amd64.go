@@ -33,7 +33,8 @@ type job struct {
 	first      uint32 // more flags of the first block
 	last       uint32 // more flags of the last block
 
-	addresses [maxLanes]uintptr // of the lanes, while a kernel runs
+	//lint:ignore U1000 The kernels keep the addresses of the lanes here while they run.
+	addresses [maxLanes]uintptr
 }
 
 // The kernels read lane i at in + i*stride, or at pad, and write the chaining

@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package blake3tree
+
+func fast() bool { return false }
+
+func forcePortable() (restore func()) { return func() {} }
