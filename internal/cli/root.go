@@ -12,6 +12,7 @@ import (
 
 	"github.com/mobileops/mobileops/internal/cli/app"
 	"github.com/mobileops/mobileops/internal/cli/config"
+	"github.com/mobileops/mobileops/internal/cli/docs"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
@@ -37,6 +38,8 @@ func NewRoot(a *app.App) *cobra.Command {
 	root.AddCommand(
 		// One line for each noun. A noun is a package below this one.
 		config.New(a),
+		docs.New(a),
+		newCompletion(a),
 		newVersion(a),
 	)
 

@@ -130,3 +130,26 @@ func KindOf(err error) Kind {
 	}
 	return Failed
 }
+
+// Meaning is an exit status and what it means in every command.
+type Meaning struct {
+	Status  int
+	Meaning string
+}
+
+// Table returns every exit status, in the order in which the later one decides
+// when several apply.
+func Table() []Meaning {
+	return []Meaning{
+		{None.Status(), "done; clean; a match was found"},
+		{No.Status(), "the answer is no: changes, findings, differences, no match"},
+		{Usage.Status(), "unknown command or flag, or a bad value; nothing was done"},
+		{Failed.Status(), "failed: input or output, network, kernel; what was and was not done is said"},
+		{NotAllowed.Status(), "not allowed: not authenticated, not authorised, not root"},
+		{Untrustworthy.Status(), "not trustworthy: bad signature, broken audit chain, corrupt or foreign state, downgrade"},
+		{Incomplete.Status(), "incomplete: the result is partial, and is never reported as clean"},
+		{NotReady.Status(), "not ready: a prerequisite is missing, and its name is said"},
+		{Busy.Status(), "busy: another operation holds the lock, or the thing asked for is already in force"},
+		{Interrupted.Status(), "interrupted: state is as before, or as said"},
+	}
+}
