@@ -12,7 +12,7 @@ import (
 	"github.com/mobileops/mobileops/internal/failure"
 )
 
-//go:embed builtin/*.yaml
+//go:embed builtin/system.yaml builtin/mobileops.yaml builtin/full.yaml
 var builtinFiles embed.FS
 
 // builtinNames are the files of the directory builtin, the default first.

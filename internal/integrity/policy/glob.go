@@ -242,7 +242,7 @@ func (p *componentParser) sequence(depth int) ([]node, error) {
 		seq = append(seq, n)
 	}
 	if depth > 0 {
-		return nil, errors.New("\"{\" without \"}\" in the same component (write \\{ for the character)")
+		return nil, errors.New("\"{\" without \"}\" in the same component: a choice cannot contain a slash (write \\{ for the character)")
 	}
 	return seq, nil
 }

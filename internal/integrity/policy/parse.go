@@ -183,7 +183,7 @@ func (r *reader) fields(n *yaml.Node, what string, known []string, f func(key st
 }
 
 var (
-	topKeys     = []string{"version", "name", "description", "paths", "cross_filesystems", "defaults", "rules"}
+	topKeys     = []string{"version", "name", "description", "extends", "paths", "cross_filesystems", "defaults", "rules"}
 	defaultKeys = []string{"attributes", "severity"}
 	ruleKeys    = []string{"path", "attributes", "severity", "class"}
 )
@@ -195,8 +195,12 @@ func (r *reader) top(n *yaml.Node) {
 	}
 	p := r.policy
 	p.Default = Rule{Attrs: Standard, Severity: finding.Medium}
-	var rules *yaml.Node
 	hasPaths := false
+	if v := value(n, "extends"); v != nil {
+		hasPaths = true
+		r.extend(v)
+	}
+	var rules *yaml.Node
 	r.fields(n, "a policy", topKeys, func(key string, v *yaml.Node) {
 		switch key {
 		case "version":
@@ -220,7 +224,7 @@ func (r *reader) top(n *yaml.Node) {
 			r.fields(v, "defaults", defaultKeys, func(key string, v *yaml.Node) {
 				switch key {
 				case "attributes":
-					p.Default.Attrs = r.attrs(v, Standard)
+					p.Default.Attrs = r.attrs(v, p.Default.Attrs)
 				case "severity":
 					p.Default.Severity = r.severity(v)
 				}
@@ -235,6 +239,32 @@ func (r *reader) top(n *yaml.Node) {
 	if rules != nil {
 		r.rules(rules)
 	}
+}
+
+// value returns the value of a key that others depend on.
+func value(n *yaml.Node, key string) *yaml.Node {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// extend begins the policy with a built-in one.
+func (r *reader) extend(n *yaml.Node) {
+	name, ok := r.scalar(n, "extends")
+	if !ok {
+		return
+	}
+	base, err := Builtin(name)
+	if err != nil {
+		r.problem(n.Line, "extends: %v", err)
+		return
+	}
+	p := r.policy
+	p.Paths, p.Rules = base.Paths, base.Rules
+	p.CrossFilesystems, p.Default = base.CrossFilesystems, base.Default
 }
 
 // scalar returns the text of a node that must be a single value.
@@ -290,7 +320,7 @@ func (r *reader) paths(n *yaml.Node) {
 	case n.Kind == yaml.SequenceNode && len(n.Content) == 0:
 		r.problem(n.Line, "paths is empty: the policy would cover nothing")
 	}
-	r.policy.Paths = mergePaths(paths)
+	r.policy.Paths = mergePaths(slices.Concat(r.policy.Paths, paths))
 }
 
 // attrs reads attributes: a list, or words with commas or spaces between. A
@@ -411,7 +441,7 @@ func (r *reader) pattern(n *yaml.Node, rule Rule, decided bool) {
 			r.problem(n.Line, "%q excludes, so it cannot have attributes, a severity or a class", text)
 		}
 	}
-	rule.Pattern, rule.Line = pattern, n.Line
+	rule.Pattern, rule.File, rule.Line = pattern, r.err.Name, n.Line
 	comps, err := parsePattern(pattern)
 	if err != nil {
 		r.problem(n.Line, "pattern %q: %v", text, err)

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -230,6 +231,39 @@ func TestLoad(t *testing.T) {
 	}
 	if _, err := Load(dir); err == nil {
 		t.Error("a directory is taken for a policy")
+	}
+}
+
+func TestExtends(t *testing.T) {
+	data := "rules:\n- \"!/usr/local\"\n- {path: /srv, severity: high}\nextends: system\npaths: [/srv]\n"
+	p, err := Parse("site.yaml", []byte(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/usr/local/bin/x": "site.yaml:2 excluded",
+		"/srv/x":           "site.yaml:3 high",
+		"/etc/adjtime":     "system.yaml:",
+	} {
+		e := p.Explain(path)
+		got := fmt.Sprintf("%s:%d ", e.Decides.File, e.Decides.Line)
+		if e.Covered {
+			got += severityNames[e.Severity]
+		} else {
+			got += "excluded"
+		}
+		if !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+	if q, err := Parse("x", p.Encode()); err != nil || !q.Equal(p) {
+		t.Errorf("does not survive Encode: %v", err)
+	}
+	if _, err := Parse("p.yaml", []byte("extends: sytem\n")); err == nil || !strings.Contains(err.Error(), `p.yaml:1: extends: no built-in policy "sytem" (did you mean "system"?)`) {
+		t.Errorf("%v", err)
+	}
+	if p, err := Parse("p.yaml", []byte("extends: full\n")); err != nil || p.Name != "p" {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -26,6 +26,10 @@
 // next character, and \xHH is the byte of that value: names are bytes, and
 // need not be UTF-8.
 //
+// A policy can begin with the rules of a built-in one ("extends: system"): its
+// paths and rules are then added, and its defaults apply to what no rule of
+// either matches.
+//
 // The form follows gitignore(5) with two differences: "!" takes out instead
 // of putting back, and a pattern with a slash inside but none in front matches
 // at any depth too.
@@ -52,7 +56,8 @@ type Rule struct {
 	Attrs    Attr             // what is compared; 0 for excluded entries
 	Growing  bool             // a log: it may grow, what was there must stay; Attrs never has Mtime and Ctime
 	Severity finding.Severity // of a change
-	Line     int              // in the policy file, from 1; 0 when it has none
+	File     string           // the policy file it stands in: "system.yaml" for a built-in one
+	Line     int              // in File, from 1; 0 when it has none
 }
 
 // growingIgnores are the attributes that every line written to a log changes.
@@ -78,7 +83,7 @@ func (p *Policy) WithPaths(paths []string) *Policy {
 }
 
 // Equal reports whether two policies decide and describe the same; the line
-// numbers of their rules do not count.
+// numbers of their rules and the files they came from do not count.
 func (p *Policy) Equal(q *Policy) bool {
 	return p.Name == q.Name && p.Description == q.Description &&
 		p.CrossFilesystems == q.CrossFilesystems &&
@@ -87,6 +92,7 @@ func (p *Policy) Equal(q *Policy) bool {
 }
 
 func (r Rule) equal(s Rule) bool {
+	r.File, s.File = "", ""
 	r.Line, s.Line = 0, 0
 	return r == s
 }
