@@ -71,7 +71,7 @@ func Waive(tx *state.Tx, id string, d Decision, owner string, until time.Time) (
 		return nil, err
 	}
 	if !until.After(d.At) {
-		return nil, failure.Errorf(failure.Usage, "the waiver would end on %s, which is past", until.Format(time.RFC3339))
+		return nil, failure.Errorf(failure.Usage, "the waiver would end on %s, which is in the past", until.Format(time.RFC3339))
 	}
 	if !storable(until) {
 		return nil, failure.Errorf(failure.Usage, "the waiver would end after the year 9999")

@@ -33,7 +33,6 @@ type Meta struct {
 	Version string    // of mobileops
 	Host    string    // whose findings they are
 	Started time.Time // of the export; the same input with the same Meta gives the same bytes
-	Args    []string  // the command line without secrets; nil: unknown
 }
 
 // Records is a sequence of records that can be ranged over again.
@@ -53,7 +52,7 @@ const (
 
 // Formats returns all formats in the order in which help lists them.
 func Formats() []Format {
-	return []Format{SARIFFormat, JUnitFormat, CEFFormat, CSVFormat, JSONLinesFormat}
+	return []Format{JSONLinesFormat, SARIFFormat, JUnitFormat, CEFFormat, CSVFormat}
 }
 
 // Write writes the records to w in the named format.

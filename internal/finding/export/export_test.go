@@ -21,7 +21,7 @@ import (
 
 var (
 	t0   = time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
-	meta = Meta{Version: "1.2.3", Host: "web-1", Started: t0, Args: []string{"finding", "list", "--output", "sarif"}}
+	meta = Meta{Version: "1.2.3", Host: "web-1", Started: t0}
 )
 
 // Every kind of byte that hosts put into names, and what formats trip over.

@@ -272,9 +272,6 @@ func sarifTail(m Meta, rules []*sarifRule) map[string]any {
 	if m.Host != "" {
 		invocation["machine"] = Visible(m.Host)
 	}
-	if len(m.Args) > 0 {
-		invocation["arguments"] = visibleAll(m.Args)
-	}
 	return map[string]any{
 		"tool":              map[string]any{"driver": driver},
 		"invocations":       []any{invocation},
