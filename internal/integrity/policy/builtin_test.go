@@ -46,7 +46,7 @@ func TestBuiltinCases(t *testing.T) {
 				if !e.Covered {
 					continue
 				}
-				if got := severityNames[e.Severity]; got != c.Severity || e.Growing != c.Growing {
+				if got := e.Severity.String(); got != c.Severity || e.Growing != c.Growing {
 					t.Errorf("%s: %s, growing %t, decided by %s:%d %q", c.Path, got, e.Growing, e.Decides.File, e.Decides.Line, e.Decides.Pattern)
 				}
 				switch want := c.Attributes.(type) {

@@ -44,7 +44,7 @@ func encodeRule(b *strings.Builder, indent string, r Rule) {
 	if r.Attrs != 0 {
 		attrs = strings.Join(r.Attrs.Names(), ", ")
 	}
-	fmt.Fprintf(b, "%sattributes: [%s]\n%sseverity: %s\n", indent, attrs, indent, severityNames[r.Severity])
+	fmt.Fprintf(b, "%sattributes: [%s]\n%sseverity: %v\n", indent, attrs, indent, r.Severity)
 	if r.Growing {
 		fmt.Fprintf(b, "%sclass: growing\n", indent)
 	}

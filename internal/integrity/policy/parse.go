@@ -28,31 +28,37 @@ const (
 
 // Problem is one thing that is wrong with a policy file.
 type Problem struct {
-	Line int // from 1; 0 when it concerns the whole file
-	Text string
+	File string `json:"file"`
+	Line int    `json:"line,omitempty"` // from 1; 0 when it concerns the whole file
+	Text string `json:"message"`
+}
+
+// Error returns the problem as compilers put it: "policy.yaml:12: unknown …".
+func (p *Problem) Error() string {
+	if p.Line == 0 {
+		return p.File + ": " + p.Text
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
 }
 
 // ParseError is everything that is wrong with a policy file, in the order of
 // its lines. Its failure kind is Usage.
 type ParseError struct {
 	Name     string
-	Problems []Problem
+	Problems []*Problem
 }
 
-// Error returns one line for each problem: "policy.yaml:12: unknown …".
-func (e *ParseError) Error() string {
-	var b strings.Builder
+// Error returns one line for each problem.
+func (e *ParseError) Error() string { return errors.Join(e.Unwrap()...).Error() }
+
+// Unwrap returns the problems as errors of their own, as errors.Join does, so
+// that each is printed on its own line.
+func (e *ParseError) Unwrap() []error {
+	out := make([]error, len(e.Problems))
 	for i, p := range e.Problems {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(e.Name)
-		if p.Line > 0 {
-			fmt.Fprintf(&b, ":%d", p.Line)
-		}
-		b.WriteString(": " + p.Text)
+		out[i] = p
 	}
-	return b.String()
+	return out
 }
 
 // Parse reads a policy file. The name is what errors call the file; without
@@ -62,9 +68,9 @@ func Parse(name string, data []byte) (*Policy, error) {
 	r := reader{policy: &Policy{}, err: &ParseError{Name: name}}
 	r.document(data)
 	if len(r.err.Problems) > 0 {
-		slices.SortStableFunc(r.err.Problems, func(a, b Problem) int { return a.Line - b.Line })
+		slices.SortStableFunc(r.err.Problems, func(a, b *Problem) int { return a.Line - b.Line })
 		if n := len(r.err.Problems); n > maxProblems {
-			r.err.Problems = append(r.err.Problems[:maxProblems], Problem{Text: fmt.Sprintf("and %d more", n-maxProblems)})
+			r.err.Problems = append(r.err.Problems[:maxProblems], &Problem{File: name, Text: fmt.Sprintf("and %d more", n-maxProblems)})
 		}
 		return nil, failure.Wrap(failure.Usage, r.err)
 	}
@@ -83,7 +89,7 @@ type reader struct {
 }
 
 func (r *reader) problem(line int, format string, args ...any) {
-	r.err.Problems = append(r.err.Problems, Problem{line, fmt.Sprintf(format, args...)})
+	r.err.Problems = append(r.err.Problems, &Problem{r.err.Name, line, fmt.Sprintf(format, args...)})
 }
 
 func (r *reader) document(data []byte) {
@@ -356,20 +362,19 @@ func (r *reader) attrs(n *yaml.Node, defaults Attr) Attr {
 	return a
 }
 
-// severityNames are the severities, by value.
-var severityNames = []string{"info", "low", "medium", "high", "critical"}
-
 func (r *reader) severity(n *yaml.Node) finding.Severity {
 	s, ok := r.scalar(n, "severity")
 	if !ok {
 		return 0
 	}
-	i := slices.Index(severityNames, s)
-	if i < 0 {
-		r.problem(n.Line, "unknown severity %q%s", s, didYouMean(s, severityNames))
-		return 0
+	var known []string
+	for _, sev := range finding.Severities() {
+		if known = append(known, sev.String()); sev.String() == s {
+			return sev
+		}
 	}
-	return finding.Severity(i)
+	r.problem(n.Line, "unknown severity %q%s", s, didYouMean(s, known))
+	return 0
 }
 
 func (r *reader) rules(n *yaml.Node) {

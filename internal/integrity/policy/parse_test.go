@@ -248,7 +248,7 @@ func TestExtends(t *testing.T) {
 		e := p.Explain(path)
 		got := fmt.Sprintf("%s:%d ", e.Decides.File, e.Decides.Line)
 		if e.Covered {
-			got += severityNames[e.Severity]
+			got += e.Severity.String()
 		} else {
 			got += "excluded"
 		}
