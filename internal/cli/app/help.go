@@ -69,12 +69,19 @@ func (a *App) HelpOf(cmd *cobra.Command) Help {
 			}
 		}
 	}
-	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if globals.Lookup(f.Name) == nil {
+	// A command may have a flag of its own in place of a global one, such as an
+	// --output that knows more formats.
+	local := cmd.LocalFlags()
+	local.VisitAll(func(f *pflag.Flag) {
+		if globals.Lookup(f.Name) != f {
 			add(&h.Flags)(f)
 		}
 	})
-	globals.VisitAll(add(&h.Globals))
+	globals.VisitAll(func(f *pflag.Flag) {
+		if own := local.Lookup(f.Name); own == nil || own == f {
+			add(&h.Globals)(f)
+		}
+	})
 	h.Globals = append(h.Globals, Flag{"-h, --help", "show this help"})
 	return h
 }
