@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/mobileops/mobileops/internal/audit"
 	"github.com/mobileops/mobileops/internal/config"
 	"github.com/mobileops/mobileops/internal/state"
 	"github.com/mobileops/mobileops/internal/ui"
@@ -32,6 +33,7 @@ type App struct {
 	loaded  *config.Loaded
 	loadErr error
 	store   *state.Store
+	doing   string // the command that runs, for those who wait for it
 	result  string
 	looked  bool
 }
@@ -85,7 +87,7 @@ func (a *App) State() (*state.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := state.Options{LockTimeout: c.LockTimeout, OnWait: func(holder string) {
+	opts := state.Options{LockTimeout: c.LockTimeout, Doing: a.doing, OnWait: func(holder string) {
 		a.Streams.Notice("mobileops: waiting for the state, which is held by %s", holder)
 	}}
 	if a.completing {
@@ -93,6 +95,25 @@ func (a *App) State() (*state.Store, error) {
 	}
 	a.store = state.New(c.StateDir, opts)
 	return a.store, nil
+}
+
+// Audit returns the audit chain in the configured state directory. It opens
+// nothing.
+func (a *App) Audit() (*audit.Log, error) {
+	store, err := a.State()
+	if err != nil {
+		return nil, err
+	}
+	c, err := a.Config()
+	if err != nil {
+		return nil, err
+	}
+	return audit.New(store, audit.Options{LogDir: c.LogDir}), nil
+}
+
+// Actor returns who this invocation acts for.
+func (a *App) Actor() audit.Actor {
+	return audit.Self(audit.RemoteOfSSH(a.Getenv("SSH_CONNECTION")))
 }
 
 // SetResult says in one line what came of an audited command.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -124,6 +123,7 @@ func (a *App) run(cmd *cobra.Command, s *Spec, args []string) error {
 	if a.globals.noColor {
 		a.Streams.NoColor()
 	}
+	a.doing = commandName(cmd)
 	started := time.Now()
 	err := a.guarded(cmd.Context(), s, args)
 	if !s.Audited || a.looked {
@@ -161,7 +161,7 @@ func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outco
 			err = fmt.Errorf("internal error: %v", p)
 		}
 	}()
-	store, err := a.State()
+	chain, err := a.Audit()
 	if err != nil {
 		return err
 	}
@@ -169,9 +169,9 @@ func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outco
 	if outcome != nil && !failure.IsSilent(outcome) {
 		result = outcome.Error()
 	}
-	_, err = audit.Append(context.WithoutCancel(cmd.Context()), store, audit.Act{
+	_, err = chain.Append(context.WithoutCancel(cmd.Context()), audit.Act{
 		Time:    started,
-		Actor:   audit.Self(),
+		Actor:   a.Actor(),
 		Command: commandName(cmd),
 		Args:    redacted(cmd.Flags(), args),
 		Status:  failure.KindOf(outcome).Status(),
@@ -187,34 +187,17 @@ func commandName(cmd *cobra.Command) string {
 }
 
 // redacted returns the flags that were given and the arguments, in a form that
-// can be kept: the values of secret flags and passwords in URLs are left out.
+// can be kept; audit.Redact says which secrets are left out.
 func redacted(fs *pflag.FlagSet, args []string) []string {
-	var kept []string
+	var given []string
+	secrets := make(map[string]bool)
 	fs.Visit(func(f *pflag.Flag) {
-		value := "=" + withoutPassword(f.Value.String())
-		switch f.Value.Type() {
-		case secretType:
-			value = "=[redacted]"
-		case "bool":
-			if f.Value.String() == "true" {
-				value = ""
-			}
+		secrets[f.Name] = f.Value.Type() == secretType
+		word := "--" + f.Name
+		if f.Value.Type() != "bool" || f.Value.String() != "true" {
+			word += "=" + f.Value.String()
 		}
-		kept = append(kept, "--"+f.Name+value)
+		given = append(given, word)
 	})
-	for _, arg := range args {
-		kept = append(kept, withoutPassword(arg))
-	}
-	return kept
-}
-
-func withoutPassword(s string) string {
-	if !strings.Contains(s, "://") || !strings.Contains(s, "@") {
-		return s
-	}
-	u, err := url.Parse(s)
-	if err != nil {
-		return "[redacted]"
-	}
-	return u.Redacted()
+	return append(audit.Redact(given, secrets), audit.Redact(args, nil)...)
 }
