@@ -23,7 +23,7 @@ import (
 const scripts = "../../testdata/script"
 
 func TestMain(m *testing.M) {
-	commands := map[string]func(){"mobileops": main}
+	commands := map[string]func(){"mobileops": main, "seed-findings": seedFindings}
 	testscript.Main(m, commands)
 }
 
