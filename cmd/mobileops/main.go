@@ -13,6 +13,11 @@ import (
 	"github.com/mobileops/mobileops/internal/ui"
 )
 
+//go:generate go run . docs man ../../docs/man
+//go:generate go run . docs markdown ../../docs/reference
+//go:generate go run . docs completions ../../completions
+//go:generate go run . docs migration ../../docs/migrating-from-scripts.md
+
 func main() {
 	ctx := interruptible(context.Background())
 	os.Exit(cli.Main(ctx, os.Args, ui.System(os.Getenv), os.Getenv))

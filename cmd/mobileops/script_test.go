@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"github.com/mobileops/mobileops/internal/cli/compat"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
@@ -24,6 +25,9 @@ const scripts = "../../testdata/script"
 
 func TestMain(m *testing.M) {
 	commands := map[string]func(){"mobileops": main, "seed-findings": seedFindings}
+	for _, s := range compat.Scripts() {
+		commands[s.Name] = main // by these names it is called through links
+	}
 	testscript.Main(m, commands)
 }
 

@@ -8,9 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
+	"github.com/mobileops/mobileops/internal/cli/compat"
 	"github.com/mobileops/mobileops/internal/cli/config"
 	"github.com/mobileops/mobileops/internal/cli/docs"
 	"github.com/mobileops/mobileops/internal/cli/finding"
@@ -24,13 +26,30 @@ import (
 func Main(ctx context.Context, args []string, streams *ui.Streams, getenv func(string) string) int {
 	a := app.New(streams, getenv)
 	root := NewRoot(a)
-	root.SetArgs(args[1:])
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
-	cmd, err := root.ExecuteContextC(ctx)
+	where, err := execute(ctx, a, root, args)
 	kind := failure.KindOf(err)
-	report(streams, cmd, err)
+	report(streams, where, err)
 	return failure.Worse(kind, reportOutput(streams, kind)).Status()
+}
+
+// execute runs the command that args name, by the grammar of mobileops or that
+// of an old script whose name it was called by. It says where an error arose:
+// "integrity check".
+func execute(ctx context.Context, a *app.App, root *cobra.Command, args []string) (where string, err error) {
+	name, rest := filepath.Base(args[0]), args[1:]
+	if script, ok := compat.Named(name); ok {
+		translated, run, err := compat.Translate(a, root, script, rest)
+		if !run {
+			return name, err
+		}
+		rest = translated
+	}
+	root.SetArgs(rest)
+	cmd, err := root.ExecuteContextC(ctx)
+	_, where, _ = strings.Cut(cmd.CommandPath(), " ")
+	return where, err
 }
 
 // NewRoot builds the command tree. It opens nothing and reads nothing.
@@ -38,6 +57,7 @@ func NewRoot(a *app.App) *cobra.Command {
 	root := a.Group("mobileops", "Watch over, secure and update the hosts of a mobile operations platform")
 	root.AddCommand(
 		// One line for each noun. A noun is a package below this one.
+		compat.New(a),
 		config.New(a),
 		docs.New(a),
 		newCompletion(a),
@@ -62,19 +82,19 @@ func NewRoot(a *app.App) *cobra.Command {
 
 // report prints an error as one line, or one line for each error that was
 // joined: "mobileops: integrity check: what went wrong (what to do next)".
-func report(streams *ui.Streams, cmd *cobra.Command, err error) {
+func report(streams *ui.Streams, where string, err error) {
 	if err == nil || failure.IsSilent(err) {
 		return
 	}
 	if several := joined(err); several != nil {
 		for _, e := range several {
-			report(streams, cmd, e)
+			report(streams, where, e)
 		}
 		return
 	}
 	prefix := "mobileops: "
-	if path := strings.Fields(cmd.CommandPath()); len(path) > 1 {
-		prefix += strings.Join(path[1:], " ") + ": "
+	if where != "" {
+		prefix += where + ": "
 	}
 	msg := err.Error()
 	if errors.Is(err, context.Canceled) {

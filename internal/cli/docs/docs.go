@@ -20,7 +20,7 @@ import (
 // New returns mobileops docs.
 func New(a *app.App) *cobra.Command {
 	return a.Group("docs", "Write the manual: man pages, reference, completion scripts",
-		newMan(a), newMarkdown(a), newCompletions(a),
+		newMan(a), newMarkdown(a), newCompletions(a), newMigration(a),
 	)
 }
 
