@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/mobileops/mobileops/internal/failure"
 )
@@ -57,8 +58,8 @@ func Load(nameOrPath string) (*Policy, error) {
 func ReadFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, failure.Errorf(failure.Usage, "no policy %q: neither a built-in one (%v) nor a file%s",
-			path, builtinNames, didYouMean(path, builtinNames))
+		return nil, failure.Errorf(failure.Usage, "no policy %q: neither a built-in one (%s) nor a file%s",
+			path, strings.Join(builtinNames, ", "), didYouMean(path, builtinNames))
 	} else if errors.Is(err, fs.ErrPermission) {
 		return nil, failure.Wrap(failure.NotAllowed, err)
 	} else if err != nil {
