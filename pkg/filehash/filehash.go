@@ -91,7 +91,7 @@ type Content uint8
 const (
 	NoContent  Content = iota // not a regular file, or its content was not wanted
 	Hashed                    // read to its end, and the file did not change meanwhile
-	Known                     // not read: Options.Prior vouched for it
+	Known                     // neither content nor extended attributes were read: Options.Prior vouched for them
 	Unreadable                // could not be opened or read; see Entry.Err
 	Unstable                  // changed while it was read, at every attempt
 )
@@ -181,13 +181,13 @@ type Selector interface {
 
 // PriorAnswer is what is known of a file before it is read.
 type PriorAnswer struct {
-	Known  bool  // Sum is its content's digest: do not read it
+	Known  bool  // Sum is its content's digest: do not read it, nor its attributes
 	Sum    Sum   // when Known
 	Prefix int64 // also give the digest of the first so many bytes; 0: not wanted
 }
 
-// Prior knows the content of files from before. It is called for regular
-// files, with names in walk order, by one goroutine.
+// Prior knows files from before. It is called with names in walk order, by one
+// goroutine, for what has content or extended attributes that would be read.
 type Prior interface {
 	Lookup(dir, name []byte, info *Info) PriorAnswer
 }

@@ -135,10 +135,15 @@ func (w *worker) entry(d *dir, i int, e *Entry, want Want) bool {
 		}
 		e.Target = append([]byte(nil), target...)
 	}
-	if want&WantXattrs != 0 {
-		if err := w.xattrsAt(d, i, e); err != nil && e.Err == nil {
-			e.Err = err
-		}
+	if want&WantXattrs == 0 {
+		return true
+	}
+	if want&WantPrior != 0 && w.prior != nil && w.prior.Lookup(d.path, e.Name, &e.Info).Known {
+		e.Content = Known
+		return true
+	}
+	if err := w.xattrsAt(d, i, e); err != nil && e.Err == nil {
+		e.Err = err
 	}
 	return true
 }

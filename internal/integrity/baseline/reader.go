@@ -1,0 +1,300 @@
+package baseline
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/pkg/filehash"
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// cachedBlocks is how many decoded blocks a reader keeps: the workers of a walk
+// and the comparison behind them stay within a few blocks of each other.
+const cachedBlocks = 8
+
+// Reader reads a baseline. It may be used by several goroutines.
+type Reader struct {
+	Header Header
+	Policy []byte // canonical YAML
+	Root   Hash   // Merkle root over header, policy and blocks
+	db     *bolt.DB
+	tx     *bolt.Tx
+	blocks []rawBlock
+	zstd   *zstd.Decoder
+
+	mu    sync.Mutex
+	cache map[int]*cached
+	tick  int
+}
+
+// rawBlock is a block in the mapped file.
+type rawBlock struct {
+	data []byte
+	head blockHead
+	base int // number of its first record
+}
+
+type cached struct {
+	once sync.Once
+	blk  *Block
+	err  error
+	used int
+}
+
+// Open opens the baseline at path and verifies it: when it is not whole, or
+// its Merkle root is not want, the error wraps ErrDamaged. A zero want accepts
+// any root, for a baseline that is not catalogued yet.
+func Open(path string, want Hash) (r *Reader, err error) {
+	db, err := openDB(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && db != nil {
+			db.Close()
+		}
+	}()
+	err = guard(func() error {
+		tx, err := db.Begin(false)
+		if err != nil {
+			return err
+		}
+		r, err = load(tx)
+		if err != nil {
+			tx.Rollback()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	r.db = db
+	if want != (Hash{}) && r.Root != want {
+		r.tx.Rollback()
+		return nil, fmt.Errorf("%s: %w: its root %.16s… is not the catalogued %.16s…", path, ErrDamaged, r.Root, want)
+	}
+	return r, nil
+}
+
+func openDB(path string) (db *bolt.DB, err error) {
+	err = guard(func() error {
+		db, err = bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: 10 * time.Second})
+		return err
+	})
+	if err == nil {
+		return db, nil
+	}
+	if isForeign(err) {
+		return nil, fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
+	}
+	return nil, failure.Errorf(failure.KindOf(err), "open baseline: %w", err)
+}
+
+// load reads header, policy and the heads of the blocks, and computes the root.
+func load(tx *bolt.Tx) (*Reader, error) {
+	meta, blocks := tx.Bucket(metaBucket), tx.Bucket(blocksBucket)
+	if meta == nil || blocks == nil {
+		return nil, &CorruptError{Block: -1, Reason: "it is not a baseline"}
+	}
+	r := &Reader{tx: tx, cache: map[int]*cached{}}
+	header := meta.Get(headerKey)
+	r.Policy = bytes.Clone(meta.Get(policyKey))
+	if err := json.Unmarshal(header, &r.Header); err != nil {
+		return nil, &CorruptError{Block: -1, Reason: "its header cannot be read: " + err.Error()}
+	}
+	if r.Header.Schema != Schema {
+		return nil, &CorruptError{Block: -1, Reason: fmt.Sprintf("its format is %q, not %q", r.Header.Schema, Schema)}
+	}
+	leaves := []Hash{headerLeaf(header, r.Policy)}
+	base := 0
+	c := blocks.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		n := len(r.blocks)
+		if !bytes.Equal(k, blockKey(uint32(n))) {
+			return nil, &CorruptError{Block: n, Offset: -1, Reason: "it is missing"}
+		}
+		h, err := parseHead(v)
+		if err != nil {
+			return nil, inBlock(n, err)
+		}
+		if n > 0 {
+			if before := r.blocks[n-1].head; filehash.CompareKeys(before.dir, before.name, h.dir, h.name) >= 0 {
+				return nil, &CorruptError{Block: n, Offset: -1, Reason: "blocks are not in order"}
+			}
+		}
+		r.blocks = append(r.blocks, rawBlock{data: v, head: h, base: base})
+		base += h.records
+		leaves = append(leaves, leafHash(uint64(n)+1, v))
+	}
+	if int64(len(r.blocks)) != r.Header.Blocks || int64(base) != r.Header.Entries {
+		return nil, &CorruptError{Block: -1, Reason: "its header does not match its blocks"}
+	}
+	r.Root = merkleRoot(leaves)
+	var err error
+	r.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(2*maxBlockBytes))
+	return r, err
+}
+
+// inBlock says in which block a CorruptError happened.
+func inBlock(n int, err error) error {
+	var c *CorruptError
+	if errors.As(err, &c) {
+		c.Block = n
+	}
+	return err
+}
+
+// guard runs fn and makes an error of what bbolt does on a damaged file: it
+// panics, or touches mapped pages that are not in the file.
+func guard(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = &CorruptError{Block: -1, Reason: "its pages are damaged"}
+		}
+	}()
+	return fn()
+}
+
+// Close closes the baseline. Records must not be used any more.
+func (r *Reader) Close() error {
+	r.zstd.Close()
+	return errors.Join(r.tx.Rollback(), r.db.Close())
+}
+
+// Len returns the number of records.
+func (r *Reader) Len() int { return int(r.Header.Entries) }
+
+// Blocks returns the number of blocks.
+func (r *Reader) Blocks() int { return len(r.blocks) }
+
+// Block returns block n, decoded. Blocks used recently are kept.
+func (r *Reader) Block(n int) (*Block, error) {
+	r.mu.Lock()
+	c := r.cache[n]
+	if c == nil {
+		c = new(cached)
+		r.cache[n] = c
+		if len(r.cache) > cachedBlocks {
+			r.evict(n)
+		}
+	}
+	r.tick++
+	c.used = r.tick
+	r.mu.Unlock()
+	c.once.Do(func() {
+		c.err = guard(func() error {
+			blk, err := decode(r.blocks[n].data, r.zstd)
+			if err != nil {
+				return inBlock(n, err)
+			}
+			blk.Base = r.blocks[n].base
+			c.blk = blk
+			return nil
+		})
+	})
+	return c.blk, c.err
+}
+
+// evict forgets the block that was used longest ago, other than keep.
+func (r *Reader) evict(keep int) {
+	oldest := -1
+	for n, c := range r.cache {
+		if n != keep && (oldest < 0 || c.used < r.cache[oldest].used) {
+			oldest = n
+		}
+	}
+	delete(r.cache, oldest)
+}
+
+// All calls fn with every record in order. The record is valid during the
+// call, what it refers to as long as the reader is open.
+func (r *Reader) All(fn func(*Record) error) error {
+	for n := range r.blocks {
+		b, err := r.Block(n)
+		if err != nil {
+			return err
+		}
+		for i := range b.Records {
+			if err := fn(&b.Records[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Cursor looks records up in ascending order. It belongs to one goroutine.
+type Cursor struct {
+	r   *Reader
+	n   int // block
+	i   int // record in it
+	blk *Block
+}
+
+// Cursor returns a cursor before the first record.
+func (r *Reader) Cursor() *Cursor { return &Cursor{r: r, n: -1} }
+
+// Find returns the record of a key and its number in the baseline, or nil.
+// Looking up keys in order is cheap; going back is a search.
+func (c *Cursor) Find(dir, name []byte) (*Record, int, error) {
+	if len(c.r.blocks) == 0 {
+		return nil, 0, nil
+	}
+	before := func(n int) bool { // block n begins at or before the key
+		h := &c.r.blocks[n].head
+		return filehash.CompareKeys(h.dir, h.name, dir, name) <= 0
+	}
+	if c.blk == nil || !before(c.n) || c.n+1 < len(c.r.blocks) && before(c.n+1) {
+		n := sort.Search(len(c.r.blocks), func(n int) bool { return !before(n) }) - 1
+		if n < 0 {
+			return nil, 0, nil
+		}
+		blk, err := c.r.Block(n)
+		if err != nil {
+			return nil, 0, err
+		}
+		c.n, c.i, c.blk = n, 0, blk
+	}
+	cmp := func(i int) int {
+		r := &c.blk.Records[i]
+		return filehash.CompareKeys(r.Dir, r.Name, dir, name)
+	}
+	// Mostly it is the next one, or a few further on.
+	i, records := c.i, c.blk.Records
+	for range 8 {
+		if i >= len(records) || cmp(i) >= 0 {
+			break
+		}
+		i++
+	}
+	if i < len(records) && cmp(i) < 0 || i > 0 && cmp(i-1) >= 0 {
+		i = sort.Search(len(records), func(i int) bool { return cmp(i) >= 0 })
+	}
+	c.i = i
+	if i < len(records) && cmp(i) == 0 {
+		return &records[i], c.blk.Base + i, nil
+	}
+	return nil, 0, nil
+}
+
+// isForeign tells what bbolt says of a file that is not its own or not whole
+// from the errors of the system.
+func isForeign(err error) bool {
+	for _, e := range []error{bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum, bolterrors.ErrInvalidMapping, ErrDamaged, io.ErrUnexpectedEOF} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,389 @@
+package integrity
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/finding"
+	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/policy"
+	"github.com/mobileops/mobileops/pkg/filehash"
+	"golang.org/x/sys/unix"
+)
+
+// CompareOptions say what to compare and how deeply.
+type CompareOptions struct {
+	Name   string        // of the baseline, or NAME@ID
+	Verify bool          // read every byte
+	Sample float64       // of the files a check would skip, read this share, from 0 to 1, drawn anew each time
+	MaxAge time.Duration // read a file again when it was last read longer ago; 0: no limit
+	Scan                 // an empty Tree means the one the baseline was taken of
+}
+
+// racyWindow: a file whose inode changed less than this before it was read may
+// have changed once more within the same tick of the filesystem's clock, so
+// its times prove nothing. Network and FAT filesystems tick every 2 seconds.
+const racyWindow = 2
+
+// Compare walks the paths of a baseline and reports every difference. The
+// findings of the baseline's name are brought up to date with it. On an error,
+// and when ctx is cancelled, nothing is stored.
+func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error) {
+	c, err := e.Find(ctx, o.Name)
+	if err != nil {
+		return nil, err
+	}
+	doing := "integrity check"
+	if o.Verify {
+		doing = "integrity verify"
+	}
+	lock, err := e.lock(c.Name, doing)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Release()
+	r, err := e.Open(c)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	pol, err := policy.Parse(c.PolicyName, r.Policy)
+	if err != nil {
+		return nil, failure.Errorf(failure.Untrustworthy, "the policy in baseline %q: %w", c.Name, err)
+	}
+	opts, err := o.options()
+	if err != nil {
+		return nil, err
+	}
+	tree := c.Tree
+	if o.Tree != "" {
+		if tree, err = filepath.Abs(o.Tree); err != nil {
+			return nil, err
+		}
+	}
+
+	started := time.Now()
+	matcher := pol.Compile()
+	cmp := &comparison{
+		r: r, matcher: matcher, reads: e.loadReads(c), now: started,
+		report: &Report{Verify: o.Verify, Baseline: c, Tree: tree, Started: seconds(started)},
+	}
+	cover := &coverage{state: matcher.Root()}
+	if !o.Verify {
+		cover.extra = filehash.WantPrior
+	}
+	opts.Select, opts.CrossDevice = cover, pol.CrossFilesystems
+	if opts.Counters == nil {
+		opts.Counters = new(filehash.Counters)
+	}
+	var failed atomic.Pointer[error]
+	opts.NewPrior = func() filehash.Prior {
+		return &prior{cur: r.Cursor(), reads: cmp.reads, verify: o.Verify, sample: o.Sample, oldest: oldestAllowed(started, o.MaxAge), failed: &failed}
+	}
+	err = filehash.Walk(ctx, tree, opts, cmp.batch)
+	if p := failed.Load(); p != nil {
+		err = *p
+	}
+	if err == nil {
+		err = cmp.finish()
+	}
+	if err != nil {
+		return nil, interrupted(err, "nothing was recorded")
+	}
+	rep := cmp.report
+	s := &rep.Summary
+	s.Bytes, s.Rehashed, s.Skipped = opts.Counters.Bytes.Load(), opts.Counters.Hashed.Load(), opts.Counters.Known.Load()
+	rep.Elapsed = time.Since(started)
+	if err := e.saveReads(c, cmp.reads); err != nil {
+		return nil, failure.Errorf(failure.Failed, "note when files were read: %w", err)
+	}
+	if err := e.store(ctx, rep); err != nil {
+		return nil, interrupted(err, "nothing was recorded")
+	}
+	return rep, nil
+}
+
+func oldestAllowed(now time.Time, maxAge time.Duration) uint32 {
+	if maxAge <= 0 {
+		return 0
+	}
+	return uint32(max(0, now.Add(-maxAge).Unix()))
+}
+
+// prior answers for files that are as they were when they were last read.
+type prior struct {
+	cur    *baseline.Cursor
+	reads  *reads
+	verify bool
+	sample float64
+	oldest uint32
+	failed *atomic.Pointer[error]
+}
+
+func (p *prior) Lookup(dir, name []byte, info *filehash.Info) filehash.PriorAnswer {
+	rec, n, err := p.cur.Find(dir, name)
+	if err != nil {
+		p.failed.CompareAndSwap(nil, &err)
+	}
+	if rec == nil {
+		return filehash.PriorAnswer{}
+	}
+	regular := info.Type() == unix.S_IFREG
+	if regular && rec.Content != filehash.Hashed {
+		return filehash.PriorAnswer{}
+	}
+	old := &rec.Info
+	if p.verify || old.Mode != info.Mode || old.Dev != info.Dev || old.Ino != info.Ino ||
+		old.Size != info.Size || old.Mtime != info.Mtime || old.Ctime != info.Ctime {
+		return filehash.PriorAnswer{Prefix: old.Size}
+	}
+	read := p.reads.at[n]
+	if info.Ctime.Sec+racyWindow >= int64(read) || read < p.oldest ||
+		regular && p.sample > 0 && rand.Float64() < p.sample { // seeded by the kernel: nobody can tell which
+		return filehash.PriorAnswer{Prefix: old.Size}
+	}
+	return filehash.PriorAnswer{Known: true, Sum: rec.Sum}
+}
+
+// comparison joins the stream of a walk with that of a baseline.
+type comparison struct {
+	r       *baseline.Reader
+	matcher *policy.Matcher
+	reads   *reads
+	now     time.Time
+	report  *Report
+
+	block, i int    // next record of the baseline
+	unknown  []byte // a directory that could not be read: what is missing below it is not removed
+	gone     []lost
+	fresh    []fresh
+}
+
+// lost and fresh are candidates for a move.
+type lost struct {
+	change int
+	sum    filehash.Sum
+	rec    baseline.Record
+}
+
+type fresh struct {
+	change int
+	sum    filehash.Sum
+	info   filehash.Info
+}
+
+// record returns the next record of the baseline, nil at its end.
+func (c *comparison) record() (*baseline.Record, int, error) {
+	for c.block < c.r.Blocks() {
+		b, err := c.r.Block(c.block)
+		if err != nil {
+			return nil, 0, err
+		}
+		if c.i < len(b.Records) {
+			return &b.Records[c.i], b.Base + c.i, nil
+		}
+		c.block, c.i = c.block+1, 0
+	}
+	return nil, 0, nil
+}
+
+func (c *comparison) batch(b *filehash.Batch) error {
+	if b.Err != nil {
+		c.report.Problems = append(c.report.Problems, dirProblem(b))
+		c.unknown = bytes.Clone(b.Dir)
+	}
+	for i := range b.Entries {
+		e := &b.Entries[i]
+		for {
+			rec, n, err := c.record()
+			if err != nil {
+				return err
+			}
+			order := 1
+			if rec != nil {
+				order = filehash.CompareKeys(rec.Dir, rec.Name, b.Dir, e.Name)
+			}
+			if order < 0 {
+				c.i++
+				c.removed(rec)
+				continue
+			}
+			if order == 0 {
+				c.i++
+				c.both(rec, n, e)
+			} else {
+				c.added(b.Dir, e)
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// finish reports what the baseline has beyond the end of the walk.
+func (c *comparison) finish() error {
+	for {
+		rec, _, err := c.record()
+		if err != nil {
+			return err
+		}
+		if rec == nil {
+			break
+		}
+		c.i++
+		c.removed(rec)
+	}
+	c.pairMoves()
+	slices.SortStableFunc(c.report.Changes, func(a, b Change) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), bytes.Compare(a.Path, b.Path))
+	})
+	s := &c.report.Summary
+	for i := range c.report.Changes {
+		switch c.report.Changes[i].Kind {
+		case Added:
+			s.Added++
+		case Removed:
+			s.Removed++
+		case Changed:
+			s.Changed++
+		case Moved:
+			s.Moved++
+		}
+	}
+	for i := range c.report.Problems {
+		switch c.report.Problems[i].Kind {
+		case Unreadable:
+			s.Unreadable++
+		case Unstable:
+			s.Unstable++
+		}
+	}
+	return nil
+}
+
+// both compares an entry with its record.
+func (c *comparison) both(rec *baseline.Record, n int, e *filehash.Entry) {
+	c.report.Summary.Files++
+	rule := e.Tag.(*policy.Rule)
+	path := rec.Path
+	if p, bad := problem(rec.Dir, e); bad {
+		c.report.Problems = append(c.report.Problems, p)
+		if e.Content == filehash.Unreadable && e.Info == (filehash.Info{}) {
+			return
+		}
+	} else if rec.Content != e.Content && (rec.Content == filehash.Unreadable || rec.Content == filehash.Unstable) {
+		c.report.Problems = append(c.report.Problems, Problem{Path: path(), Kind: Unreadable,
+			Reason: "its content is not in the baseline, which could not read it when it was taken"})
+	}
+	if e.Mountpoint {
+		c.mount(path())
+	}
+	switch e.Content {
+	case filehash.Hashed:
+		if rec.Content == filehash.Hashed && rec.Sum == e.Sum {
+			c.reads.set(n, c.now)
+		}
+	case filehash.Known:
+		if at := time.Unix(int64(c.reads.at[n]), 0).UTC(); e.Info.Type() == unix.S_IFREG {
+			if s := &c.report.Summary; s.OldestRead.IsZero() || at.Before(s.OldestRead) {
+				s.OldestRead = at
+			}
+		}
+	}
+	if attrs := compare(rec, e, rule); attrs != nil {
+		c.report.Changes = append(c.report.Changes, Change{Path: path(), Kind: Changed, Severity: rule.Severity, Attributes: attrs})
+	}
+}
+
+func (c *comparison) added(dir []byte, e *filehash.Entry) {
+	c.report.Summary.Files++
+	path := baseline.JoinPath(dir, e.Name)
+	if p, bad := problem(dir, e); bad {
+		c.report.Problems = append(c.report.Problems, p)
+	}
+	if e.Mountpoint {
+		c.mount(path)
+	}
+	rule := e.Tag.(*policy.Rule)
+	if e.Content == filehash.Hashed && e.Info.Size > 0 {
+		c.fresh = append(c.fresh, fresh{len(c.report.Changes), e.Sum, e.Info})
+	}
+	c.report.Changes = append(c.report.Changes, Change{Path: path, Kind: Added, Severity: rule.Severity})
+}
+
+// mount notes a directory that was not entered.
+func (c *comparison) mount(path []byte) {
+	c.report.Summary.Mounts = append(c.report.Summary.Mounts, path)
+}
+
+// removed reports a record whose entry is not there, unless nobody can know.
+func (c *comparison) removed(rec *baseline.Record) {
+	if c.unknown != nil && within(rec.Dir, c.unknown) {
+		return
+	}
+	path := rec.Path()
+	severity := finding.Medium
+	if rule := c.rule(rec); rule != nil {
+		severity = rule.Severity
+	}
+	if rec.Content == filehash.Hashed && rec.Info.Size > 0 {
+		c.gone = append(c.gone, lost{len(c.report.Changes), rec.Sum, *rec})
+	}
+	c.report.Changes = append(c.report.Changes, Change{Path: path, Kind: Removed, Severity: severity})
+}
+
+// within tells whether a directory is base or below it.
+func within(dir, base []byte) bool {
+	return bytes.HasPrefix(dir, base) && (len(dir) == len(base) || len(base) == 1 || dir[len(base)] == '/')
+}
+
+// rule returns the policy's rule for a record.
+func (c *comparison) rule(rec *baseline.Record) *policy.Rule {
+	s := c.matcher.Root()
+	for _, name := range bytes.Split(rec.Dir, []byte("/")) {
+		if len(name) > 0 {
+			s = s.Enter(name)
+		}
+	}
+	return s.Rule(rec.Name)
+}
+
+// pairMoves makes one move of a removal and an addition of the same content.
+// Of several with the same content, one with the same inode goes first.
+func (c *comparison) pairMoves() {
+	bySum := map[filehash.Sum][]lost{}
+	for _, l := range c.gone {
+		bySum[l.sum] = append(bySum[l.sum], l)
+	}
+	drop := map[int]bool{}
+	for _, f := range c.fresh {
+		from := bySum[f.sum]
+		if len(from) == 0 {
+			continue
+		}
+		k := max(0, slices.IndexFunc(from, func(l lost) bool { return l.rec.Info.Ino == f.info.Ino }))
+		l := from[k]
+		bySum[f.sum] = slices.Delete(slices.Clone(from), k, k+1)
+		to := &c.report.Changes[f.change]
+		was := &c.report.Changes[l.change]
+		to.Kind, to.From, to.Severity = Moved, was.Path, max(to.Severity, was.Severity)
+		drop[l.change] = true
+	}
+	if len(drop) == 0 {
+		return
+	}
+	kept := c.report.Changes[:0]
+	for i, ch := range c.report.Changes {
+		if !drop[i] {
+			kept = append(kept, ch)
+		}
+	}
+	c.report.Changes = kept
+}

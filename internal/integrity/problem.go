@@ -1,0 +1,55 @@
+package integrity
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/pkg/filehash"
+	"golang.org/x/sys/unix"
+)
+
+// ProblemKind says why something could not be compared.
+type ProblemKind string
+
+// The kinds of problems.
+const (
+	Unreadable ProblemKind = "unreadable" // no permission, or an I/O error
+	Unstable   ProblemKind = "unstable"   // it changed each time it was read
+)
+
+// Problem is something that could not be read, so nothing is known of it.
+type Problem struct {
+	Path   []byte
+	Kind   ProblemKind
+	Reason string
+	Dir    bool // nothing below it is known either
+}
+
+func problem(dir []byte, e *filehash.Entry) (Problem, bool) {
+	p := Problem{Path: baseline.JoinPath(dir, e.Name)}
+	switch {
+	case e.Content == filehash.Unstable:
+		p.Kind, p.Reason = Unstable, "changed each time it was read"
+	case e.Err != nil:
+		p.Kind, p.Reason = Unreadable, reason(e.Err)
+	default:
+		return p, false
+	}
+	return p, true
+}
+
+func dirProblem(b *filehash.Batch) Problem {
+	return Problem{Path: append([]byte(nil), b.Dir...), Kind: Unreadable, Reason: reason(b.Err), Dir: true}
+}
+
+// reason says in an admin's words why something cannot be read.
+func reason(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "permission denied"
+	case errors.Is(err, unix.EIO):
+		return "input/output error: is the disk failing?"
+	}
+	return err.Error()
+}
