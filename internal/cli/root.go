@@ -16,6 +16,7 @@ import (
 	"github.com/mobileops/mobileops/internal/cli/config"
 	"github.com/mobileops/mobileops/internal/cli/docs"
 	"github.com/mobileops/mobileops/internal/cli/finding"
+	"github.com/mobileops/mobileops/internal/cli/integrity"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
@@ -62,6 +63,7 @@ func NewRoot(a *app.App) *cobra.Command {
 		docs.New(a),
 		newCompletion(a),
 		finding.New(a),
+		integrity.New(a),
 		newVersion(a),
 	)
 
