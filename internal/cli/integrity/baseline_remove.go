@@ -1,0 +1,71 @@
+package integrity
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mobileops/mobileops/internal/cli/app"
+	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/ui"
+	"github.com/spf13/cobra"
+)
+
+func newBaselineRemove(a *app.App) *cobra.Command {
+	var yes bool
+	cmd := a.Command(app.Spec{
+		Use:   "remove NAME[@ID] [flags]",
+		Short: "Remove a baseline, or all of a name",
+		Long: `Remove a baseline. A name alone stands for all baselines of that name, former
+ones included, NAME@ID for one.`,
+		Example: `
+mobileops integrity baseline remove app
+mobileops integrity baseline remove default@3f2a81c0 --yes  # in a script: do not ask
+`,
+		Args: cobra.ExactArgs(1),
+		Statuses: []app.Status{
+			{Code: 1, Text: "you said no; nothing was removed"},
+			{Code: 7, Text: "there is no such baseline"},
+			{Code: 8, Text: "it is being used"},
+		},
+		Files:    []string{baselineFile, stateFile},
+		Audited:  true,
+		Run:      func(ctx context.Context, args []string) error { return runBaselineRemove(ctx, a, args[0], yes) },
+		Complete: func(ctx context.Context, args []string, _ string) []string { return completeReference(ctx, a, args) },
+	})
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+func runBaselineRemove(ctx context.Context, a *app.App, ref string, yes bool) error {
+	e, _, err := newEngine(a)
+	if err != nil {
+		return err
+	}
+	b, err := e.Find(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if !yes {
+		ok, err := a.Streams.Confirm(ctx, fmt.Sprintf("Remove baseline %s, taken %s?", ref, stamp(b.Finished)), "--yes")
+		if err != nil {
+			return err
+		}
+		if !ok {
+			a.OnlyLooked()
+			return failure.Silent(failure.No)
+		}
+	}
+	gone, err := e.Remove(ctx, ref)
+	if err != nil {
+		return err
+	}
+	a.SetResult("%d baselines removed", len(gone))
+	if a.Streams.Format != ui.Text {
+		return a.Streams.Document(listReport{"mobileops.integrity.baseline.remove/v1", gone})
+	}
+	if a.Streams.Quiet {
+		return nil
+	}
+	_, err = fmt.Fprintf(a.Streams.Out, "%s removed.\n", ui.Plural(int64(len(gone)), "baseline", "baselines"))
+	return err
+}

@@ -1,0 +1,173 @@
+package integrity
+
+import (
+	"context"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mobileops/mobileops/internal/cli/app"
+	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/finding"
+	engine "github.com/mobileops/mobileops/internal/integrity"
+	"github.com/spf13/cobra"
+)
+
+// compareOptions are the flags that check and verify share.
+type compareOptions struct {
+	name   string
+	failOn string
+	scanOptions
+}
+
+type checkOptions struct {
+	compareOptions
+	sample string
+	maxAge string
+}
+
+// comparedStatuses are those of check and verify.
+func comparedStatuses() []app.Status {
+	return []app.Status{
+		{Code: 0, Text: "clean: everything is as in the baseline"},
+		{Code: 1, Text: "there are changes; with --fail-on: of that severity or above"},
+		{Code: 5, Text: "the baseline is damaged, or not the one in the catalogue"},
+		{Code: 6, Text: "something was unreadable or kept changing, whatever else was found"},
+		{Code: 7, Text: "there is no such baseline"},
+		{Code: 8, Text: "another operation on that baseline is under way; its holder is named"},
+		{Code: 130, Text: "interrupted: nothing was recorded"},
+	}
+}
+
+func newCheck(a *app.App) *cobra.Command {
+	var opts checkOptions
+	cmd := a.Command(app.Spec{
+		Use:   "check [flags]",
+		Short: "Report what has changed since the baseline, quickly",
+		Long: `Report what has changed since the baseline, quickly.
+
+A file whose device, inode, size, modification and change times are as they
+were when it was last read is not read again, unless it had changed within two
+seconds of that reading. The kernel moves the change time with every write and
+no program can set it back, so this finds what was done through the
+filesystem. It does not find what was written to the disk beneath it:
+mobileops integrity verify does, and --rehash-sample and --max-age spread that
+work over many checks.
+
+What was found is kept, see mobileops finding list.`,
+		Example: `
+mobileops integrity check
+mobileops integrity check --output json > report.json    # for another tool
+mobileops integrity check --rehash-sample 5% --max-age 7d  # and read some files again
+*/15 * * * * root mobileops integrity check --quiet      # cron: mails news only
+mobileops integrity check --fail-on high || mobileops network isolate  # runbook
+`,
+		Statuses: comparedStatuses(),
+		Files:    []string{baselineFile, stateFile, "integrity/ID.reads in the state directory: when each file was last read"},
+		Audited:  true,
+		Run:      func(ctx context.Context, _ []string) error { return runCheck(ctx, a, &opts) },
+	})
+	opts.compareOptions.addFlags(a, cmd)
+	fs := cmd.Flags()
+	fs.StringVar(&opts.sample, "rehash-sample", "", "of the files that need not be read, read this `SHARE`, such as 5%")
+	fs.StringVar(&opts.maxAge, "max-age", "", "read a file again when it was last read longer than `AGE` ago, such as 7d")
+	app.CompleteValues(cmd, "rehash-sample", "1%", "5%", "10%")
+	app.CompleteValues(cmd, "max-age", "1d", "7d", "30d")
+	return cmd
+}
+
+func (o *compareOptions) addFlags(a *app.App, cmd *cobra.Command) {
+	nameFlag(a, cmd, &o.name, "compare with the baseline `NAME[@ID]`")
+	words := make([]string, 0, 5)
+	for _, s := range finding.Severities() {
+		words = append(words, s.String())
+	}
+	app.Choice(cmd, cmd.Flags(), &o.failOn, "fail-on", finding.Info.String(), words, "status 1 only for changes from `SEVERITY` on")
+	o.scanOptions.addFlags(cmd)
+}
+
+func runCheck(ctx context.Context, a *app.App, o *checkOptions) error {
+	sample, err := parseShare(o.sample)
+	if err != nil {
+		return err
+	}
+	age, err := parseAge(o.maxAge)
+	if err != nil {
+		return err
+	}
+	return runCompare(ctx, a, &o.compareOptions, engine.CompareOptions{Sample: sample, MaxAge: age})
+}
+
+// runCompare compares and prints, for check and verify.
+func runCompare(ctx context.Context, a *app.App, o *compareOptions, opts engine.CompareOptions) error {
+	o.bind(a)
+	e, c, err := newEngine(a)
+	if err != nil {
+		return err
+	}
+	failOn, err := finding.ParseSeverity(o.failOn)
+	if err != nil {
+		return err
+	}
+	b, err := e.Find(ctx, o.name)
+	if err != nil {
+		return err
+	}
+	tree := ""
+	if c.Root != "/" {
+		tree = c.Root
+	}
+	opts.Name, opts.Scan = o.name, scan(c, tree)
+	label, bytes := "comparing", int64(0)
+	if opts.Verify {
+		label, bytes = "reading files", b.Bytes
+	}
+	bar := progress(a, label, &opts.Scan, b.Entries, bytes)
+	r, err := e.Compare(ctx, opts)
+	bar.Stop()
+	if err != nil {
+		return err
+	}
+	s := &r.Summary
+	a.SetResult("%d added, %d removed, %d changed, %d moved, %d unreadable, %d unstable", s.Added, s.Removed, s.Changed, s.Moved, s.Unreadable, s.Unstable)
+	if err := printReport(a, r); err != nil {
+		return err
+	}
+	return failure.Silent(r.Kind(failOn))
+}
+
+// parseShare reads "5%" or "0.05".
+func parseShare(s string) (float64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	number, percent := strings.CutSuffix(strings.TrimSpace(s), "%")
+	v, err := strconv.ParseFloat(number, 64)
+	if percent {
+		v /= 100
+	}
+	if err != nil || !(v >= 0 && v <= 1) {
+		return 0, failure.Errorf(failure.Usage, "--rehash-sample %q: write a share such as 5%%", s)
+	}
+	return v, nil
+}
+
+// parseAge reads a duration that may be in days or weeks.
+func parseAge(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	for unit, length := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
+		if n, ok := strings.CutSuffix(s, unit); ok {
+			if v, err := strconv.ParseFloat(n, 64); err == nil && v > 0 && v < math.MaxInt64/float64(length) {
+				return time.Duration(v * float64(length)), nil
+			}
+		}
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, failure.Errorf(failure.Usage, "--max-age %q: write an age such as 7d or 12h", s)
+	}
+	return d, nil
+}
