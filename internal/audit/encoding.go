@@ -138,13 +138,13 @@ func (d *decoder) string(what string) string {
 }
 
 // bounded cuts what is too long for a record, and says so in it. The result
-// becomes one line.
+// becomes one line without the secrets that messages repeat.
 func bounded(a Act) Act {
 	a.Actor.User = cut(a.Actor.User)
 	a.Actor.TTY = cut(a.Actor.TTY)
 	a.Actor.Remote = cut(a.Actor.Remote)
 	a.Command = cut(a.Command)
-	a.Result = cut(strings.Join(strings.Fields(a.Result), " "))
+	a.Result = cut(redactText(strings.Join(strings.Fields(a.Result), " ")))
 	var args []string
 	size := 0
 	for i, arg := range a.Args {

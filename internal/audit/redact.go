@@ -10,12 +10,15 @@ import (
 const Redacted = "[redacted]"
 
 // patterns are compiled when the first act is recorded, not at start-up.
-var patterns = sync.OnceValue(func() (p struct{ userinfo, assignment, name, place *regexp.Regexp }) {
+var patterns = sync.OnceValue(func() (p struct{ userinfo, assignment, inText, name, place *regexp.Regexp }) {
 	const secret = `(?:pass(?:word|wd|phrase|code)?|pwd|token|secret|api[-_.]?key|access[-_.]?key|private[-_.]?key|credentials?|auth(?:orization)?|bearer|cookie|session[-_.]?id)`
-	// scheme://user:password@ ; a password may hold an "@", a host cannot.
-	p.userinfo = regexp.MustCompile(`(?i)([a-z][a-z0-9+.-]*://)([^/?#\s@:]*)(:[^/?#\s]*)?@`)
+	// scheme://user:password@ ; a password may hold an "@", a host cannot. One
+	// slash is what becomes of it as a path.
+	p.userinfo = regexp.MustCompile(`(?i)([a-z][a-z0-9+.-]*:/{1,2})([^/?#\s@:]*)(:[^/?#\s]*)?@`)
 	// name=value and name: value, also within a query string or a list.
-	p.assignment = regexp.MustCompile(`(?i)((?:^|[^a-z0-9])(?:[a-z0-9]+[-_.])*` + secret + `(?:[-_.][a-z0-9]+)*["']?\s*[=:]\s*)([^&;,\n]+)`)
+	const announced = `(?i)((?:^|[^a-z0-9])(?:[a-z0-9]+[-_.])*` + secret + `(?:[-_.][a-z0-9]+)*["']?\s*[=:]\s*)`
+	p.assignment = regexp.MustCompile(announced + `([^&;,\n]+)`)
+	p.inText = regexp.MustCompile(announced + `([^&;,\s]+)`) // the sentence goes on after the value
 	p.name = regexp.MustCompile(`(?i)^(?:[a-z0-9]+[-_.])*` + secret + `$`)
 	// password-file=/etc/x says where the secret is, not what it is.
 	p.place = regexp.MustCompile(`(?i)[-_.](?:file|path|dir)["']?\s*[=:]\s*$`)
@@ -61,7 +64,13 @@ func Redact(args []string, secretFlags map[string]bool) []string {
 	return out
 }
 
-func redactWord(s string) string {
+func redactWord(s string) string { return redact(s, patterns().assignment) }
+
+// redactText is for a sentence, such as an error message, that repeats words of
+// the command line.
+func redactText(s string) string { return redact(s, patterns().inText) }
+
+func redact(s string, assignment *regexp.Regexp) string {
 	p := patterns()
 	s = p.userinfo.ReplaceAllStringFunc(s, func(m string) string {
 		g := p.userinfo.FindStringSubmatch(m)
@@ -70,8 +79,8 @@ func redactWord(s string) string {
 		}
 		return g[1] + Redacted + "@"
 	})
-	return p.assignment.ReplaceAllStringFunc(s, func(m string) string {
-		g := p.assignment.FindStringSubmatch(m)
+	return assignment.ReplaceAllStringFunc(s, func(m string) string {
+		g := assignment.FindStringSubmatch(m)
 		if p.place.MatchString(g[1]) {
 			return m
 		}

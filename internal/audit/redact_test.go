@@ -43,3 +43,15 @@ func TestRedact(t *testing.T) {
 		}
 	}
 }
+
+func TestRedactText(t *testing.T) {
+	for in, want := range map[string]string{
+		"open /w/https:/ada:s3cret@host/.x: no such file": "open /w/https:/[redacted]@host/.x: no such file",
+		"password=s3cret is too short":                    "password=[redacted] is too short",
+		"2 changes, 1 added":                              "2 changes, 1 added",
+	} {
+		if got := redactText(in); got != want {
+			t.Errorf("%q became %q; want %q", in, got, want)
+		}
+	}
+}

@@ -12,11 +12,14 @@ import (
 	"strings"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
+	"github.com/mobileops/mobileops/internal/cli/audit"
 	"github.com/mobileops/mobileops/internal/cli/compat"
 	"github.com/mobileops/mobileops/internal/cli/config"
 	"github.com/mobileops/mobileops/internal/cli/docs"
 	"github.com/mobileops/mobileops/internal/cli/finding"
 	"github.com/mobileops/mobileops/internal/cli/integrity"
+	"github.com/mobileops/mobileops/internal/cli/logs"
+	"github.com/mobileops/mobileops/internal/cli/state"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
@@ -58,12 +61,15 @@ func NewRoot(a *app.App) *cobra.Command {
 	root := a.Group("mobileops", "Watch over, secure and update the hosts of a mobile operations platform")
 	root.AddCommand(
 		// One line for each noun. A noun is a package below this one.
+		audit.New(a),
 		compat.New(a),
 		config.New(a),
 		docs.New(a),
 		newCompletion(a),
 		finding.New(a),
 		integrity.New(a),
+		logs.New(a),
+		state.New(a),
 		newVersion(a),
 	)
 

@@ -56,6 +56,10 @@ func Create(path string, perm fs.FileMode) (*File, error) {
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
+		var pathErr *fs.PathError
+		if errors.As(err, &pathErr) { // the temporary name would only puzzle
+			return nil, &fs.PathError{Op: "create", Path: path, Err: pathErr.Err}
+		}
 		if err != nil {
 			return nil, err
 		}

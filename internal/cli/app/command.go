@@ -169,6 +169,11 @@ func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outco
 	if outcome != nil && !failure.IsSilent(outcome) {
 		result = outcome.Error()
 	}
+	cmd.Flags().Visit(func(f *pflag.Flag) { // messages repeat what they complain about
+		if v := f.Value.String(); f.Value.Type() == secretType && v != "" {
+			result = strings.ReplaceAll(result, v, audit.Redacted)
+		}
+	})
 	_, err = chain.Append(context.WithoutCancel(cmd.Context()), audit.Act{
 		Time:    started,
 		Actor:   a.Actor(),
