@@ -22,13 +22,7 @@ import (
 	"strings"
 )
 
-const (
-	rounds = 7
-	// prefetchAhead is how far in front of the present block the columns
-	// kernel asks for memory: the same block of the next 16 chunks. The
-	// hardware does not see a pattern in 16 streams 1 KiB apart.
-	prefetchAhead = 16 << 10
-)
+const rounds = 7
 
 // permutation is the order of the message words in the next round (paper,
 // table 2).
@@ -226,6 +220,19 @@ func columns(class string, n int) {
 	op("VPBROADCASTD", tailFlags, "K1", r(15))
 
 	line("\ncompress:")
+	// The hardware does not see a pattern in 16 streams 1 KiB apart: ask for
+	// the memory job.ahead further on, one line at a time, as the processor
+	// has but few buffers for lines on their way.
+	op("MOVQ", "job_ahead(SI)", "R9")
+	op("ADDQ", offset, "R9")
+	fetched := 0
+	prefetch := func() {
+		if fetched < n {
+			op("MOVQ", fmt.Sprintf("job_addresses+%d(SI)", 8*fetched), "R8")
+			op("PREFETCHT0", "(R8)(R9*1)")
+			fetched++
+		}
+	}
 	for round := range rounds {
 		line("\t// round %d", round+1)
 		m := func(i int) string { return message[i] }
@@ -242,6 +249,7 @@ func columns(class string, n int) {
 					}
 				}
 				each(func(i int) { op("VPADDD", m(first+2*i+word), a[i], a[i]) })
+				prefetch()
 				each(func(i int) { op("VPADDD", b[i], a[i], a[i]) })
 				each(func(i int) { op("VPXORD", a[i], e[i], e[i]) })
 				each(func(i int) { op("VPRORD", fmt.Sprint("$", rotD), e[i], e[i]) })
@@ -301,7 +309,6 @@ func transposeIn(class string, n int) (message [16]string) {
 		for i := range 16 {
 			p := address(i)
 			op("VMOVDQU32", fmt.Sprintf("(%s)(%s*1)", p, offset), r(16+i))
-			op("PREFETCHT0", fmt.Sprintf("%d(%s)(%s*1)", prefetchAhead, p, offset))
 			reg[i] = r(16 + i)
 		}
 		free := r(8)

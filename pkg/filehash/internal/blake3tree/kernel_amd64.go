@@ -25,6 +25,7 @@ type job struct {
 	direct     uint64 // lanes 0 to direct-1 are in the message, the others all in pad
 	blocks     uint64 // of all lanes but the last
 	tailBlocks uint64 // of the last lane, 1 to blocks
+	ahead      uint64 // how many bytes further on the columns prefetch memory; 0: none
 	counter    uint64 // chunk index of lane 0, a multiple of the kernel's lanes
 	lastLane   uint32 // index of the last lane in use
 	tailLen    uint32 // bytes in the last block of the last lane
@@ -104,7 +105,7 @@ func (j *job) parents(out, in *[8]uint32, n int, flags uint32) {
 	j.direct = uint64(n)
 	j.blocks, j.tailBlocks, j.tailLen = 1, 1, blockSize
 	j.counter, j.counted = 0, 0
-	j.every, j.first, j.last = flagParent|flags, 0, 0
+	j.every, j.first, j.last, j.ahead = flagParent|flags, 0, 0, 0
 	j.run(out, unsafe.Pointer(in), blockSize, unsafe.Pointer(in), n)
 }
 
@@ -180,6 +181,7 @@ func pyramid(buf []byte, chunk uint64) [2][8]uint32 {
 	var cvs [levels][2 * maxLanes][8]uint32
 	var count [levels]int // 0 or 16 between the steps
 	for len(buf) > maxLanes*ChunkSize {
+		j.ahead = maxLanes * ChunkSize
 		j.leaves(&cvs[0][count[0]], buf[:maxLanes*ChunkSize], pad[:], chunk, 0)
 		buf = buf[maxLanes*ChunkSize:]
 		chunk += maxLanes
@@ -190,6 +192,7 @@ func pyramid(buf []byte, chunk uint64) [2][8]uint32 {
 			count[level] = 0
 		}
 	}
+	j.ahead = 0
 	// The last group is not joined before it is known which levels stand
 	// above it: with nothing above, two values are the end.
 	count[0] += j.leaves(&cvs[0][count[0]], buf, pad[:], chunk, 0)
