@@ -58,9 +58,9 @@ func provisioned(components ...string) (calls []Call) {
 func Scripts() []Script {
 	return []Script{
 		{"toolbox_integrity_check.sh", "Watch over the integrity of files", verbs("integrity",
-			"?check: compare with the baseline",
-			"?baseline: record how things are now",
-			"?verify: compare with the baseline, reading every byte",
+			"check: compare with the baseline",
+			"baseline: record how things are now",
+			"verify: compare with the baseline, reading every byte",
 			"?binaries: check the critical binaries",
 			"?network: check the network configuration",
 			"?containers: check container images and their configuration",
@@ -80,7 +80,7 @@ func Scripts() []Script {
 			"?collect: collect the logs of this host",
 			"?search PATTERN: search in what was collected",
 			"?monitor: watch logs as they are written",
-			"?audit: show who did what with mobileops",
+			"audit: show who did what with mobileops",
 			"?analyze [security]: summarise what stands out",
 			"?export [audit]: write logs for another system",
 			"?rotate: start new segments and drop old ones",
