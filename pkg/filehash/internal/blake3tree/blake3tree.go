@@ -15,7 +15,7 @@
 //
 // Inside, a kernel compresses several inputs ("lanes") at the same time. On
 // amd64 with AVX-512 the kernels are our own: see kernel_amd64.go. Elsewhere
-// lukechampine.com/blake3/guts does the work.
+// zeebo/blake3 and lukechampine.com/blake3/guts do the work.
 //
 // Invariants: no byte outside of the given slice is ever read (it may end at
 // the end of a mapped page), no slice is kept after return, nothing is

@@ -215,3 +215,15 @@ func TestLeftLen(t *testing.T) {
 		}
 	}
 }
+
+func TestNoAllocation(t *testing.T) {
+	if !fast() {
+		t.Skip("this machine has no AVX-512; the libraries allocate as they like")
+	}
+	buf := message(2 << 20)
+	for _, n := range []int{0, 100, 1024, 3000, 8192, 16384, 100_000, 2 << 20} {
+		if allocs := testing.AllocsPerRun(10, func() { Sum256(buf[:n]) }); allocs != 0 {
+			t.Errorf("%d bytes: %v allocations", n, allocs)
+		}
+	}
+}

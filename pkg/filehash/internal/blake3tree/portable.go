@@ -1,20 +1,31 @@
 package blake3tree
 
-import "lukechampine.com/blake3/guts"
+import (
+	"encoding/binary"
 
-// This file is the portable way through guts, which has AVX2 kernels of its
-// own and plain Go for the rest.
+	"github.com/zeebo/blake3"
+	"lukechampine.com/blake3/guts"
+)
+
+// This file is for machines without AVX-512. zeebo/blake3 is the faster one
+// there (AVX2, SSE4.1), but gives whole hashes only; guts gives chaining
+// values.
 
 const groupSize = guts.MaxSIMD * ChunkSize
 
-func portableChunkOrTree(buf []byte, chunk uint64, flags uint32) [8]uint32 {
-	if len(buf) > ChunkSize {
+func portableChunkOrTree(buf []byte, chunk uint64, flags uint32) (cv [8]uint32) {
+	switch {
+	case flags == flagRoot: // then chunk is 0
+		sum := blake3.Sum256(buf)
+		for i := range cv {
+			cv[i] = binary.LittleEndian.Uint32(sum[4*i:])
+		}
+		return cv
+	case len(buf) > ChunkSize:
 		cvs := portableChildren(buf, chunk)
 		return portableParent(cvs[0], cvs[1], flags)
 	}
-	n := guts.CompressChunk(buf, &guts.IV, chunk, 0)
-	n.Flags |= flags
-	return guts.ChainingValue(n)
+	return guts.ChainingValue(guts.CompressChunk(buf, &guts.IV, chunk, 0))
 }
 
 func portableParent(left, right [8]uint32, flags uint32) [8]uint32 {
