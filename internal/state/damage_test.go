@@ -283,3 +283,57 @@ func TestSealThatStayedBehind(t *testing.T) {
 		}
 	}
 }
+
+// A process is killed between commit and seal, and the next one while it
+// writes pages for a further transaction: these may be pages that the seal
+// still knows, but none that is in use.
+func TestSealThatStayedBehindATornTransaction(t *testing.T) {
+	s := New(t.TempDir(), Options{})
+	fill(t, s, 100)
+	behind := readSeal(s.sumPath())
+	put(t, s, "last", "word")
+	want, err := dump(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(s.Path(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h, err := readHeader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, err := readFreelist(f, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	torn, whole := 0, uint64(0)
+	for id := range behind.sums {
+		switch {
+		case behind.sums[id] == 0:
+		case free.has(uint64(id)):
+			torn++
+			if _, err := f.WriteAt([]byte(strings.Repeat("torn", 1024)), int64(id)*h.pageSize); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			whole = uint64(id)
+		}
+	}
+	if torn == 0 || whole == 0 {
+		t.Fatalf("%d pages went out of use, %d stayed", torn, whole)
+	}
+	writeSeal(s.sumPath(), behind)
+	if got, err := dump(s); err != nil || got != want {
+		t.Errorf("View: %v", err)
+	}
+	// What is in use and known to the old seal is still proved by it.
+	if _, err := f.WriteAt([]byte("!"), int64(whole)*h.pageSize+h.pageSize-1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dump(s); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a damaged page was read: %v", err)
+	}
+}

@@ -19,10 +19,12 @@ import (
 // transaction, under the same exclusive lease, and appended to backups.
 //
 // The seal needs no fsync: bbolt fsyncs first, so after a crash it is at most
-// older than the database. Then the pages that it knows, which bbolt never
-// overwrites in place, must still match, and the rest is held to the rules of
-// the format (structure) until the next transaction seals it again. A database
-// older than its seal has lost something.
+// older than the database. One transaction older, the pages that it knows and
+// that are still in use must match, since bbolt never overwrites a page that is
+// in use; those that went out of use may have been overwritten by a transaction
+// that did not come to its end. The rest is held to the rules of the format
+// (structure) until the next transaction seals it again. A database older than
+// its seal has lost something.
 //
 // Encoding, little endian: the magic, page size uint32, count of pages uint32,
 // transaction uint64, inode uint64, size, mtime and ctime in nanoseconds int64,
@@ -235,7 +237,15 @@ func (s *seal) verify(ctx context.Context, f *os.File, h header, thorough bool) 
 		if uint64(len(s.sums)) > h.pages {
 			return fmt.Errorf("%w: it has %d pages, and had %d", ErrCorrupt, h.pages, len(s.sums))
 		}
-		err := s.eachPage(f, func(id uint64) bool { return s.sums[id] != 0 }, func(id uint64, sum uint32) error {
+		known := func(id uint64) bool { return s.sums[id] != 0 }
+		if h.txid > s.txid {
+			free, err := readFreelist(f, h)
+			if err != nil {
+				return fmt.Errorf("%w: %w", ErrCorrupt, err)
+			}
+			known = func(id uint64) bool { return s.sums[id] != 0 && !free.has(id) }
+		}
+		err := s.eachPage(f, known, func(id uint64, sum uint32) error {
 			if sum != s.sums[id] {
 				return fmt.Errorf("%w: page %d (offset %d) is not what was written", ErrCorrupt, id, int64(id)*h.pageSize)
 			}
