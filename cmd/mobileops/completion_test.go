@@ -116,6 +116,7 @@ func completions(t *testing.T, dir string) {
 // pressingTab types commands with Tab in them, runs them, and sees by their
 // output that what was completed was right.
 func pressingTab(t *testing.T, p *typist, dir string) {
+	id := aFinding(t, dir)
 	at := p.waits(0, prompt)
 	for _, tc := range []struct{ typed, shows string }{
 		{"mobileops config pa\t\r", `[\r\n]` + regexp.QuoteMeta(filepath.Join(dir, "the-config.yaml"))},
@@ -125,6 +126,9 @@ func pressingTab(t *testing.T, p *typist, dir string) {
 		{"mobileops config validate --conf\t./oth\t\r", `\./other\.yaml: nothing is wrong`},
 		{"mobileops docs markdown new-d\t\r", `files in new-directory`},
 		{"mobileops no-such-command x\t\r", `unknown command`},
+		// What is on this host: a baseline and a finding.
+		{"mobileops integrity verify --name nigh\t\r", `baseline "nightly"`},
+		{"mobileops finding show " + id[:3] + "\t\r", `(?s)` + id + `.*watched/file`},
 	} {
 		// Slower than the shell needs, faster than a person: a shell that
 		// completes reads what was typed meanwhile afterwards.
@@ -143,9 +147,31 @@ func pressingTab(t *testing.T, p *typist, dir string) {
 		p.waits(at, verb)
 	}
 	p.types("\x03")
-	if _, err := os.Stat(filepath.Join(dir, "state")); err == nil {
-		t.Error("pressing Tab made a state directory")
+}
+
+// aFinding takes a baseline called nightly, changes a file and returns the id
+// of the finding that says so.
+func aFinding(t *testing.T, dir string) string {
+	t.Helper()
+	file := filepath.Join(dir, "watched", "file")
+	writeFile(t, file, "before")
+	run := func(want int, args ...string) []byte {
+		cmd := exec.Command("mobileops", args...)
+		cmd.Env = append(os.Environ(), "MOBILEOPS_STATE_DIR="+filepath.Join(dir, "state"), "MOBILEOPS_CONFIG="+filepath.Join(dir, "the-config.yaml"))
+		out, _ := cmd.Output()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Fatalf("%q: status %d, want %d", args, got, want)
+		}
+		return out
 	}
+	run(0, "integrity", "baseline", "--name", "nightly", filepath.Dir(file))
+	writeFile(t, file, "after it")
+	run(1, "integrity", "verify", "--name", "nightly")
+	fields := strings.Fields(string(run(0, "__complete", "finding", "show", "")))
+	if len(fields) == 0 {
+		t.Fatal("no finding is offered")
+	}
+	return fields[0]
 }
 
 func prepare(t *testing.T) string {
