@@ -33,6 +33,9 @@ func Main(ctx context.Context, args []string, streams *ui.Streams, getenv func(s
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
 	where, err := execute(ctx, a, root, args)
+	if ui.IsClosedPipe(err) && ui.IsClosedPipe(streams.WriteError()) {
+		err = failure.Silent(failure.Failed) // the reader went away, as head does: that is not news
+	}
 	kind := failure.KindOf(err)
 	report(streams, where, err)
 	return failure.Worse(kind, reportOutput(streams, kind)).Status()
@@ -128,8 +131,8 @@ func joined(err error) []error {
 	return j.Unwrap()
 }
 
-// reportOutput says whether what was printed has arrived. A reader that went
-// away, as head does, is not news.
+// reportOutput says whether what was printed has arrived, however it was
+// printed.
 func reportOutput(streams *ui.Streams, kind failure.Kind) failure.Kind {
 	err := streams.WriteError()
 	if err == nil {
