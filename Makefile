@@ -1,0 +1,89 @@
+# The two that matter: "make run" and "make test". "make help" lists all.
+
+GO       ?= go
+PREFIX   ?= /usr/local
+BINDIR   ?= $(PREFIX)/bin
+SHAREDIR ?= $(PREFIX)/share
+UNITDIR  ?= $(PREFIX)/lib/systemd/system
+DOCDIR   ?= $(SHAREDIR)/doc/mobileops
+
+# A release is a tag; anything else says which commit it is.
+VERSION  ?= $(shell git describe --tags --exact-match 2>/dev/null | sed 's/^v//')
+# Without git, or in a clone that belongs to somebody else, there is no commit
+# to record, and go build would refuse.
+VCS      := $(shell git rev-parse --verify HEAD >/dev/null 2>&1 && echo true || echo false)
+LDFLAGS  := -s -w $(if $(VERSION),-X github.com/mobileops/mobileops/internal/buildinfo.version=$(VERSION))
+
+# One static binary.
+export CGO_ENABLED = 0
+
+.PHONY: help run build test test-unit lint race fuzz generate check-generated bench-integrity install clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# What it keeps is in .run, so trying it out leaves nothing on the machine.
+run: build ## take a baseline of this machine's system files if there is none, and check them
+	@MOBILEOPS=bin/mobileops \
+	 MOBILEOPS_STATE_DIR='$(CURDIR)/.run/state' \
+	 MOBILEOPS_LOG_DIR='$(CURDIR)/.run/log' \
+	 MOBILEOPS_RUN_DIR='$(CURDIR)/.run/run' \
+	 packaging/examples/first-check
+
+build: ## build bin/mobileops
+	@command -v $(GO) >/dev/null || { echo 'Go is needed: see the line "go" in go.mod for the version' >&2; exit 1; }
+	$(GO) build -trimpath -buildvcs=$(VCS) -ldflags '$(LDFLAGS)' -o bin/mobileops ./cmd/mobileops
+
+test: ## install what the tests need, and run all of them
+	@.ci/test-tools
+	@mkdir -p .cache
+	$(GO) tool gotestsum --format pkgname --jsonfile .cache/tests.json -- -timeout 20m ./...
+
+test-unit: ## run the tests that take little time, with what is installed
+	$(GO) test -short ./...
+
+lint: ## format, vet, staticcheck, layout of the house
+	@test -z "$$(gofmt -l cmd internal pkg packaging)" || { gofmt -l cmd internal pkg packaging; echo 'not formatted: gofmt -w' >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test ./internal/architecture
+
+race: ## run the tests with the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 30m ./...
+
+fuzz: ## run every fuzz target, FUZZ seconds in all (default 300)
+	.ci/fuzz $(or $(FUZZ),300)
+
+generate: ## write man pages, reference, completions and the example configuration again
+	$(GO) generate ./...
+
+check-generated: ## fail when a generated file is stale
+	.ci/check-generated
+
+bench-integrity: build ## measure check and verify beside b3sum, aide and a plain read
+	bench/integrity
+
+# An old baseline is not an old configuration: nothing below /etc and /var is
+# touched. The units name the binary where it is installed.
+install: build ## install below DESTDIR/PREFIX (default /usr/local)
+	install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(DOCDIR)/examples' \
+		'$(DESTDIR)$(SHAREDIR)/man/man1' '$(DESTDIR)$(SHAREDIR)/man/man5' \
+		'$(DESTDIR)$(SHAREDIR)/bash-completion/completions' \
+		'$(DESTDIR)$(SHAREDIR)/zsh/site-functions' \
+		'$(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d'
+	install -m 755 bin/mobileops '$(DESTDIR)$(BINDIR)/mobileops'
+	install -m 644 completions/mobileops.bash '$(DESTDIR)$(SHAREDIR)/bash-completion/completions/mobileops'
+	install -m 644 completions/_mobileops '$(DESTDIR)$(SHAREDIR)/zsh/site-functions/_mobileops'
+	install -m 644 completions/mobileops.fish '$(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d/mobileops.fish'
+	install -m 644 docs/man/*.1 '$(DESTDIR)$(SHAREDIR)/man/man1/'
+	install -m 644 docs/man/*.5 '$(DESTDIR)$(SHAREDIR)/man/man5/'
+	install -m 644 LICENSE README.md CHANGELOG.md '$(DESTDIR)$(DOCDIR)/'
+	install -m 644 packaging/config.yaml packaging/examples/policy.yaml '$(DESTDIR)$(DOCDIR)/examples/'
+	install -m 755 packaging/examples/first-check '$(DESTDIR)$(DOCDIR)/examples/first-check'
+	install -m 644 packaging/cron/mobileops '$(DESTDIR)$(DOCDIR)/examples/cron'
+	sed 's#@BINDIR@#$(BINDIR)#' packaging/systemd/mobileops-integrity-check.service >'$(DESTDIR)$(UNITDIR)/mobileops-integrity-check.service'
+	chmod 644 '$(DESTDIR)$(UNITDIR)/mobileops-integrity-check.service'
+	install -m 644 packaging/systemd/mobileops-integrity-check.timer '$(DESTDIR)$(UNITDIR)/'
+
+clean: ## remove what was built here, and what make run keeps
+	rm -rf bin .cache .run dist
