@@ -63,9 +63,12 @@ check-generated: ## fail when a generated file is stale
 bench-integrity: build ## measure check and verify beside b3sum, aide and a plain read
 	bench/integrity
 
-# An old baseline is not an old configuration: nothing below /etc and /var is
-# touched. The units name the binary where it is installed.
-install: build ## install below DESTDIR/PREFIX (default /usr/local)
+bin/mobileops:
+	@$(MAKE) --no-print-directory build
+
+# Nothing below /etc and /var is touched. The units name the binary where it is
+# installed. It takes the binary that is there: root need not have Go.
+install: bin/mobileops ## install below DESTDIR/PREFIX (default /usr/local)
 	install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(DOCDIR)/examples' \
 		'$(DESTDIR)$(SHAREDIR)/man/man1' '$(DESTDIR)$(SHAREDIR)/man/man5' \
 		'$(DESTDIR)$(SHAREDIR)/bash-completion/completions' \

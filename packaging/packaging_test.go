@@ -3,6 +3,7 @@
 package packaging
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -29,9 +30,12 @@ var installed = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("make", "--no-print-directory", "-C", "..", "install", "DESTDIR="+dir, "PREFIX="+prefix)
-	cmd.Stderr = os.Stderr
-	return dir, cmd.Run()
+	cmd := exec.Command("make", "--no-print-directory", "-C", "..", "build", "install", "DESTDIR="+dir, "PREFIX="+prefix)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w:\n%s", err, out)
+	}
+	return dir, err
 })
 
 func TestMain(m *testing.M) {
