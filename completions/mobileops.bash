@@ -118,7 +118,7 @@ __mobileops_process_completion_results() {
             fullFilter+="$filter|"
         done
 
-        filteringCmd="_filedir $fullFilter"
+        filteringCmd="__mobileops_filedir $fullFilter"
         __mobileops_debug "File filtering command: $filteringCmd"
         $filteringCmd
     elif (((directive & shellCompDirectiveFilterDirs) != 0)); then
@@ -128,10 +128,10 @@ __mobileops_process_completion_results() {
         subdir=${completions[0]}
         if [[ -n $subdir ]]; then
             __mobileops_debug "Listing directories in $subdir"
-            pushd "$subdir" >/dev/null 2>&1 && _filedir -d && popd >/dev/null 2>&1 || return
+            pushd "$subdir" >/dev/null 2>&1 && __mobileops_filedir -d && popd >/dev/null 2>&1 || return
         else
             __mobileops_debug "Listing directories in ."
-            _filedir -d
+            __mobileops_filedir -d
         fi
     else
         __mobileops_handle_completion_types
@@ -167,10 +167,10 @@ __mobileops_handle_activeHelp() {
                 # to know if any files will match what the user typed, so that we know if
                 # there will be completions presented, so that we know how to handle ActiveHelp.
                 # To find out, we actually trigger the file completion ourselves;
-                # the call to _filedir will fill COMPREPLY if files match.
+                # the call to __mobileops_filedir will fill COMPREPLY if files match.
                 if (((directive & shellCompDirectiveNoFileComp) == 0)); then
                     __mobileops_debug "Listing files"
-                    _filedir
+                    __mobileops_filedir
                 fi
             fi
 
@@ -415,6 +415,58 @@ __start_mobileops()
     local out directive
     __mobileops_get_completion_results
     __mobileops_process_completion_results
+}
+
+# What cobra's script uses of the package bash-completion, in short, for hosts
+# where it is not installed.
+__mobileops_init_completion()
+{
+    COMPREPLY=()
+    if declare -F _get_comp_words_by_ref >/dev/null 2>&1; then
+        _get_comp_words_by_ref "$@" cur prev words cword
+        return
+    fi
+    # bash breaks words at = and :, which are part of the words meant here: what
+    # follows without a space belongs to the word before it.
+    local i word stripped rest=${COMP_LINE:0:COMP_POINT}
+    words=() cword=0
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        stripped=${rest#"${rest%%[![:space:]]*}"}
+        word=${COMP_WORDS[i]}
+        ((i == COMP_CWORD)) && word=$stripped
+        if ((i > 0)) && [[ $stripped != "$rest" ]]; then
+            ((++cword))
+        fi
+        words[cword]+=$word
+        rest=${stripped#"$word"}
+    done
+    cur=${words[cword]}
+    prev=
+    ((cword > 0)) && prev=${words[cword - 1]}
+    return 0
+}
+
+__mobileops_filedir()
+{
+    if declare -F _filedir >/dev/null 2>&1; then
+        _filedir "$@"
+        return
+    fi
+    compopt -o filenames 2>/dev/null
+    local ext
+    case ${1-} in
+        '') mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+        -d) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+        *)
+            mapfile -t COMPREPLY < <(
+                compgen -d -- "$cur"
+                local IFS='|'
+                for ext in $1; do
+                    compgen -f -X "!*.$ext" -- "$cur"
+                done
+            )
+            ;;
+    esac
 }
 
 if [[ $(type -t compopt) = "builtin" ]]; then

@@ -124,6 +124,7 @@ func pressingTab(t *testing.T, p *typist, dir string) {
 		{"mobileops config show integrity.ret\t\r", `[\r\n]5\s`},
 		{"mobileops config validate mine\t\r", `mine\.yaml: nothing is wrong`},
 		{"mobileops config validate --conf\t./oth\t\r", `\./other\.yaml: nothing is wrong`},
+		{"mobileops version --output=te\t\r", `[\r\n]mobileops \S+ \(`},
 		{"mobileops docs markdown new-d\t\r", `files in new-directory`},
 		{"mobileops no-such-command x\t\r", `unknown command`},
 		// What is on this host: a baseline and a finding.
@@ -193,6 +194,13 @@ func TestCompletionInBash(t *testing.T) {
 	}
 	dir := prepare(t)
 	writeFile(t, filepath.Join(dir, ".bashrc"), fmt.Sprintf("source %s\nsource scripts/mobileops.bash\nbind 'set bell-style none'\nbind 'set enable-bracketed-paste off'\nPS1='%s'\n", library, prompt))
+	pressingTab(t, atShell(t, dir, nil, "bash", "--noprofile", "-i"), dir)
+}
+
+// Minimal hosts have no bash-completion; the script brings what it needs.
+func TestCompletionInBashAlone(t *testing.T) {
+	dir := prepare(t)
+	writeFile(t, filepath.Join(dir, ".bashrc"), "unset -f _init_completion _get_comp_words_by_ref _filedir 2>/dev/null\nsource scripts/mobileops.bash\nbind 'set bell-style none'\nbind 'set enable-bracketed-paste off'\nPS1='"+prompt+"'\n")
 	pressingTab(t, atShell(t, dir, nil, "bash", "--noprofile", "-i"), dir)
 }
 

@@ -19,8 +19,8 @@ func newCompletion(a *app.App) *cobra.Command {
 		Long: `Print the script that makes a shell complete mobileops.
 
 It completes commands, flags, and what is on this host: baselines, findings,
-paths. The packages install it; this is for shells where it is missing. In bash
-it needs the package bash-completion.`,
+paths. The script is installed with mobileops; this is for shells where it is
+missing. In bash it works with and without the package bash-completion.`,
 		Example: `
 source <(mobileops completion bash)                                 # in this bash
 mobileops completion zsh > "${fpath[1]}/_mobileops"                 # in every zsh

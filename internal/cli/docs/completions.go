@@ -2,7 +2,9 @@ package docs
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
+	"strings"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
 	"github.com/mobileops/mobileops/internal/failure"
@@ -27,7 +29,9 @@ func CompletionScript(root *cobra.Command, shell string) (string, error) {
 	var err error
 	switch shell {
 	case "bash":
-		err = root.GenBashCompletionV2(&b, true)
+		if err = root.GenBashCompletionV2(&b, true); err == nil {
+			return bashAlone(b.String()), nil
+		}
 	case "zsh":
 		err = root.GenZshCompletion(&b)
 	case "fish":
@@ -38,6 +42,24 @@ func CompletionScript(root *cobra.Command, shell string) (string, error) {
 		err = failure.Errorf(failure.Usage, "no completion for the shell %q", shell)
 	}
 	return b.String(), err
+}
+
+// fallbacks are shell functions for hosts without the package bash-completion.
+//
+//go:embed bash_alone.sh
+var fallbacks string
+
+// bashAlone makes cobra's script work without the package bash-completion.
+// The functions come before the last part of it, which registers the script.
+func bashAlone(script string) string {
+	script = strings.ReplaceAll(script, " _filedir", " __mobileops_filedir")
+	script = strings.ReplaceAll(script, "\"_filedir", "\"__mobileops_filedir")
+	const register = "\nif [[ $(type -t compopt) = \"builtin\" ]]; then\n    complete "
+	before, after, ok := strings.Cut(script, register)
+	if !ok {
+		return script + fallbacks
+	}
+	return before + fallbacks + register + after
 }
 
 func completionPages(root *cobra.Command) (pages []page, err error) {
