@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-//go:generate go run generate.go
+//go:generate go run ./generate
 
 // avx512 tells whether processor and operating system can run our kernels.
 // Tests switch it off.
@@ -19,8 +19,8 @@ const maxLanes = 16
 // blocks, except the last one in use, which may have fewer and end within a
 // block. Kernels read whole blocks only, as many from each lane.
 //
-// A job holds no pointer, or it could not live on the stack. generate.go knows
-// the fields by name.
+// A job holds no pointer, or it could not live on the stack. Command generate
+// knows the fields by name.
 type job struct {
 	direct     uint64 // lanes 0 to direct-1 are in the message, the others all in pad
 	blocks     uint64 // of all lanes but the last
@@ -192,9 +192,9 @@ func pyramid(buf []byte, chunk uint64) [2][8]uint32 {
 			count[level] = 0
 		}
 	}
-	j.ahead = 0
 	// The last group is not joined before it is known which levels stand
 	// above it: with nothing above, two values are the end.
+	j.ahead = 0
 	count[0] += j.leaves(&cvs[0][count[0]], buf, pad[:], chunk, 0)
 	top := levels - 1
 	for count[top] == 0 {

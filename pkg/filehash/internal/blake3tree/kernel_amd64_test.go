@@ -16,10 +16,10 @@ func forcePortable() (restore func()) {
 	return func() { avx512 = was }
 }
 
-// TestGenerated fails when kernel_amd64.s is not what generate.go writes.
+// TestGenerated fails when kernel_amd64.s is not what command generate writes.
 func TestGenerated(t *testing.T) {
 	again := filepath.Join(t.TempDir(), "kernel_amd64.s")
-	cmd := exec.Command("go", "run", "generate.go", again)
+	cmd := exec.Command("go", "run", "./generate", again)
 	if output, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
@@ -32,6 +32,6 @@ func TestGenerated(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("kernel_amd64.s is not what generate.go writes: run go generate")
+		t.Error("kernel_amd64.s is not what command generate writes: run go generate")
 	}
 }
