@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -125,8 +126,7 @@ func newRateLimit(bytesPerSecond int64) *rateLimit {
 	return &rateLimit{bytes: float64(bytesPerSecond)}
 }
 
-// wait returns once n more bytes may have been read. A second's worth may be
-// used at once.
+// wait is called after n bytes were read, and returns once their time is over.
 func (r *rateLimit) wait(ctx context.Context, n int) error {
 	if r == nil || n == 0 {
 		return nil
@@ -155,28 +155,43 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // SetIdlePriority gives this whole process the lowest claim on processor and
 // disk, for hours in which others matter more: nice 19 and the idle I/O class
-// (ioprio_set(2)). It goes over all threads, since both belong to threads;
-// those that start later inherit them.
+// (ioprio_set(2)). Both belong to threads, and a thread inherits them from the
+// one that starts it, so it goes over all threads until it finds no new one.
 func SetIdlePriority() error {
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return fmt.Errorf("set idle priority: %w", err)
+	done := map[int]bool{}
+	for {
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return fmt.Errorf("set idle priority: %w", err)
+		}
+		found := false
+		for _, t := range tasks {
+			tid, err := strconv.Atoi(t.Name())
+			if err != nil || done[tid] {
+				continue
+			}
+			done[tid], found = true, true
+			if err := idleThread(tid); err != nil {
+				return fmt.Errorf("set idle priority: %w", err)
+			}
+		}
+		if !found {
+			return nil
+		}
 	}
+}
+
+// idleThread lowers the claims of one thread, unless it is gone.
+func idleThread(tid int) error {
 	const (
 		ioprioWhoProcess = 1
 		ioprioIdle       = 3 << 13
 	)
-	for _, t := range tasks {
-		var tid int
-		if _, err := fmt.Sscan(t.Name(), &tid); err != nil {
-			continue
-		}
-		if err := unix.Setpriority(unix.PRIO_PROCESS, tid, 19); err != nil && err != unix.ESRCH {
-			return fmt.Errorf("set idle priority: setpriority: %w", err)
-		}
-		if _, _, e := unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWhoProcess, uintptr(tid), ioprioIdle); e != 0 && e != unix.ESRCH {
-			return fmt.Errorf("set idle priority: ioprio_set: %w", e)
-		}
+	if err := unix.Setpriority(unix.PRIO_PROCESS, tid, 19); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("setpriority: %w", err)
+	}
+	if _, _, e := unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWhoProcess, uintptr(tid), ioprioIdle); e != 0 && e != unix.ESRCH {
+		return fmt.Errorf("ioprio_set: %w", e)
 	}
 	return nil
 }

@@ -79,6 +79,11 @@ func (d *dir) list(w *worker) error {
 	slices.SortFunc(d.ents, func(a, b dirent) int {
 		return bytes.Compare(d.names[a.off:a.off+uint32(a.len)], d.names[b.off:b.off+uint32(b.len)])
 	})
+	// A name that is removed and made anew while the directory is listed can
+	// be in it twice (readdir(3), tmpfs, btrfs). Keys are to be unique.
+	d.ents = slices.CompactFunc(d.ents, func(a, b dirent) bool {
+		return bytes.Equal(d.names[a.off:a.off+uint32(a.len)], d.names[b.off:b.off+uint32(b.len)])
+	})
 	subs := 0
 	for i := range d.ents {
 		e := &d.ents[i]

@@ -87,6 +87,11 @@ func Walk(ctx context.Context, root string, opts Options, emit func(*Batch) erro
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closeAll()
+	if w.err == nil {
+		// Workers notice cancellation by themselves, perhaps before fail has
+		// run: what they then left out must not pass for a whole walk.
+		w.err = ctx.Err()
+	}
 	return w.err
 }
 
@@ -117,7 +122,9 @@ func (w *walk) closeAll() {
 func (w *walk) setLimit(n int) {
 	w.mu.Lock()
 	w.limit = n
-	for w.running < n && w.err == nil {
+	// None is added once the others may have gone home: Walk is then past its
+	// wait for them.
+	for w.running < n && w.err == nil && !w.over {
 		wk := newWorker(w, w.running)
 		w.running++
 		w.wg.Add(1)
