@@ -58,7 +58,6 @@ type encoder struct {
 	first  []byte // key of the first record: directory, NUL, name
 	dir    []byte
 	inDir  uint64 // records of dir
-	dirAt  int
 	name   []byte
 	prev   filehash.Info
 	owners map[owner]uint64

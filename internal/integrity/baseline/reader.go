@@ -2,6 +2,7 @@ package baseline
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/state"
 	"github.com/mobileops/mobileops/pkg/filehash"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -39,9 +41,9 @@ type Reader struct {
 
 // rawBlock is a block in the mapped file.
 type rawBlock struct {
-	data []byte
-	head blockHead
-	base int // number of its first record
+	data []byte    // mapped: only to be touched under guard
+	head blockHead // of it, dir and name are not mapped
+	base int       // number of its first record
 }
 
 type cached struct {
@@ -55,12 +57,15 @@ type cached struct {
 // its Merkle root is not want, the error wraps ErrDamaged. A zero want accepts
 // any root, for a baseline that is not catalogued yet.
 func Open(path string, want Hash) (r *Reader, err error) {
+	if err := examine(path); err != nil {
+		return nil, err
+	}
 	db, err := openDB(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
-		if err != nil && db != nil {
+		if err != nil {
 			db.Close()
 		}
 	}()
@@ -80,10 +85,24 @@ func Open(path string, want Hash) (r *Reader, err error) {
 	}
 	r.db = db
 	if want != (Hash{}) && r.Root != want {
+		r.zstd.Close()
 		r.tx.Rollback()
 		return nil, fmt.Errorf("%s: %w: its root %.16s… is not the catalogued %.16s…", path, ErrDamaged, r.Root, want)
 	}
 	return r, nil
+}
+
+// examine looks at the pages of the file before bbolt does: on some kinds of
+// damage bbolt neither returns nor panics, but goes round in circles.
+func examine(path string) error {
+	err := state.Sound(context.Background(), path)
+	if errors.Is(err, state.ErrCorrupt) || errors.Is(err, state.ErrForeign) {
+		return fmt.Errorf("%s: %w", path, &CorruptError{Block: -1, Reason: "its pages are damaged, or it is no baseline"})
+	}
+	if err != nil {
+		return failure.Errorf(failure.KindOf(err), "open baseline: %w", err)
+	}
+	return nil
 }
 
 func openDB(path string) (db *bolt.DB, err error) {
@@ -132,6 +151,8 @@ func load(tx *bolt.Tx) (*Reader, error) {
 				return nil, &CorruptError{Block: n, Offset: -1, Reason: "blocks are not in order"}
 			}
 		}
+		// Keys are compared outside of guard, so they must not stay in the map.
+		h.dir, h.name = bytes.Clone(h.dir), bytes.Clone(h.name)
 		r.blocks = append(r.blocks, rawBlock{data: v, head: h, base: base})
 		base += h.records
 		leaves = append(leaves, leafHash(uint64(n)+1, v))
