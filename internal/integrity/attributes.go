@@ -66,11 +66,13 @@ func compare(rec *baseline.Record, e *filehash.Entry, rule *policy.Rule) []Attri
 	if e.Content == filehash.Hashed && rec.Content == filehash.Hashed {
 		same := rec.Sum == e.Sum
 		if rule.Growing && now.Size > old.Size {
-			same = rec.Sum == e.Prefix // what was there is still there
+			same = old.Size == 0 || rec.Sum == e.Prefix // what was there is still there
 		}
 		differ(policy.Content, "content", same, func() (string, string) { return rec.Sum.String(), e.Sum.String() })
 	}
-	if e.Content != filehash.Known {
+	// Of a file that could not be read, now or then, there are no attributes
+	// to compare; that is a problem of its own, not a change.
+	if e.Content != filehash.Known && e.Content != filehash.Unreadable && rec.Content != filehash.Unreadable && e.Err == nil {
 		out = append(out, compareXattrs(rec.Xattrs, e.Xattrs, attrs)...)
 	}
 	return out

@@ -31,10 +31,14 @@ type Entry struct {
 }
 
 // The catalogue in state.db: bucket "integrity.baselines" has the id of each
-// baseline → Entry as JSON, "integrity.current" name → id.
+// baseline → Entry as JSON, "integrity.current" name → id. "integrity.pending"
+// has id → name of files that may exist without being in the catalogue. Other
+// files that are not in it are left alone: after a state.db was lost or
+// restored they are all that is left, and can be imported again.
 var (
 	catalogBucket = []byte("integrity.baselines")
 	currentBucket = []byte("integrity.current")
+	pendingBucket = []byte("integrity.pending")
 )
 
 // List returns the baselines, those of one name from the newest to the oldest.
@@ -154,6 +158,10 @@ func (e *Engine) catalogue(ctx context.Context, c *Entry) error {
 		if err != nil {
 			return err
 		}
+		pending, err := tx.CreateBucketIfNotExists(pendingBucket)
+		if err != nil {
+			return err
+		}
 		if b.Get([]byte(c.ID)) != nil {
 			return failure.Errorf(failure.Busy, "baseline %s@%s is in the catalogue already", c.Name, c.ID)
 		}
@@ -179,7 +187,7 @@ func (e *Engine) catalogue(ctx context.Context, c *Entry) error {
 				return err
 			}
 		}
-		return nil
+		return errors.Join(setPending(tx, old...), pending.Delete([]byte(c.ID)))
 	})
 	if err != nil {
 		return err
@@ -190,7 +198,7 @@ func (e *Engine) catalogue(ctx context.Context, c *Entry) error {
 }
 
 // removeFiles removes the files of baselines that are no longer catalogued.
-// One that stays behind does no harm, so an error is not one of the operation.
+// They are pending, so one that stays behind goes with the next run.
 func (e *Engine) removeFiles(list []Entry) {
 	for _, o := range list {
 		os.Remove(e.file(o))
@@ -202,7 +210,7 @@ func (e *Engine) removeFiles(list []Entry) {
 // all of that name. It returns what was dropped.
 func (e *Engine) Remove(ctx context.Context, ref string) ([]Entry, error) {
 	name, _, byID := strings.Cut(ref, "@")
-	l, err := e.lock(name, "integrity baseline remove")
+	l, err := e.lock(ctx, name, "integrity baseline remove")
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +239,7 @@ func (e *Engine) Remove(ctx context.Context, ref string) ([]Entry, error) {
 				}
 			}
 		}
-		return nil
+		return setPending(tx, gone...)
 	})
 	if err != nil {
 		return nil, err

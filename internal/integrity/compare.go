@@ -44,11 +44,15 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	if o.Verify {
 		doing = "integrity verify"
 	}
-	lock, err := e.lock(c.Name, doing)
+	lock, err := e.lock(ctx, c.Name, doing)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Release()
+	// Before there was a lock, another one may have become the current one.
+	if c, err = e.Find(ctx, o.Name); err != nil {
+		return nil, err
+	}
 	r, err := e.Open(c)
 	if err != nil {
 		return nil, err
@@ -160,23 +164,10 @@ type comparison struct {
 	now     time.Time
 	report  *Report
 
-	block, i int    // next record of the baseline
-	unknown  []byte // a directory that could not be read: what is missing below it is not removed
+	block, i int      // next record of the baseline
+	unknown  [][]byte // directories that could not be read, one in the other: what is missing below them is not removed
 	gone     []lost
 	fresh    []fresh
-}
-
-// lost and fresh are candidates for a move.
-type lost struct {
-	change int
-	sum    filehash.Sum
-	rec    baseline.Record
-}
-
-type fresh struct {
-	change int
-	sum    filehash.Sum
-	info   filehash.Info
 }
 
 // record returns the next record of the baseline, nil at its end.
@@ -197,7 +188,9 @@ func (c *comparison) record() (*baseline.Record, int, error) {
 func (c *comparison) batch(b *filehash.Batch) error {
 	if b.Err != nil {
 		c.report.Problems = append(c.report.Problems, dirProblem(b))
-		c.unknown = bytes.Clone(b.Dir)
+		if err := c.unread(b.Dir); err != nil {
+			return err
+		}
 	}
 	for i := range b.Entries {
 		e := &b.Entries[i]
@@ -224,6 +217,27 @@ func (c *comparison) batch(b *filehash.Batch) error {
 			break
 		}
 	}
+	return nil
+}
+
+// unread notes a directory that could not be read. First it settles what is
+// before it, which the directories noted earlier may explain.
+func (c *comparison) unread(dir []byte) error {
+	for {
+		rec, _, err := c.record()
+		if err != nil {
+			return err
+		}
+		if rec == nil || filehash.CompareDirs(rec.Dir, dir) >= 0 {
+			break
+		}
+		c.i++
+		c.removed(rec)
+	}
+	for n := len(c.unknown); n > 0 && !within(dir, c.unknown[n-1]); n-- {
+		c.unknown = c.unknown[:n-1]
+	}
+	c.unknown = append(c.unknown, bytes.Clone(dir))
 	return nil
 }
 
@@ -275,12 +289,12 @@ func (c *comparison) both(rec *baseline.Record, n int, e *filehash.Entry) {
 	path := rec.Path
 	if p, bad := problem(rec.Dir, e); bad {
 		c.report.Problems = append(c.report.Problems, p)
-		if e.Content == filehash.Unreadable && e.Info == (filehash.Info{}) {
-			return
-		}
 	} else if rec.Content != e.Content && (rec.Content == filehash.Unreadable || rec.Content == filehash.Unstable) {
 		c.report.Problems = append(c.report.Problems, Problem{Path: path(), Kind: Unreadable,
 			Reason: "its content is not in the baseline, which could not read it when it was taken"})
+	}
+	if e.Info == (filehash.Info{}) || rec.Info == (filehash.Info{}) {
+		return // not even statted, now or then
 	}
 	if e.Mountpoint {
 		c.mount(path())
@@ -313,7 +327,7 @@ func (c *comparison) added(dir []byte, e *filehash.Entry) {
 	}
 	rule := e.Tag.(*policy.Rule)
 	if e.Content == filehash.Hashed && e.Info.Size > 0 {
-		c.fresh = append(c.fresh, fresh{len(c.report.Changes), e.Sum, e.Info})
+		c.fresh = append(c.fresh, freshOf(len(c.report.Changes), e, rule))
 	}
 	c.report.Changes = append(c.report.Changes, Change{Path: path, Kind: Added, Severity: rule.Severity})
 }
@@ -325,8 +339,10 @@ func (c *comparison) mount(path []byte) {
 
 // removed reports a record whose entry is not there, unless nobody can know.
 func (c *comparison) removed(rec *baseline.Record) {
-	if c.unknown != nil && within(rec.Dir, c.unknown) {
-		return
+	for _, dir := range c.unknown {
+		if within(rec.Dir, dir) {
+			return
+		}
 	}
 	path := rec.Path()
 	severity := finding.Medium
@@ -334,7 +350,7 @@ func (c *comparison) removed(rec *baseline.Record) {
 		severity = rule.Severity
 	}
 	if rec.Content == filehash.Hashed && rec.Info.Size > 0 {
-		c.gone = append(c.gone, lost{len(c.report.Changes), rec.Sum, *rec})
+		c.gone = append(c.gone, lost{len(c.report.Changes), *rec})
 	}
 	c.report.Changes = append(c.report.Changes, Change{Path: path, Kind: Removed, Severity: severity})
 }
@@ -353,37 +369,4 @@ func (c *comparison) rule(rec *baseline.Record) *policy.Rule {
 		}
 	}
 	return s.Rule(rec.Name)
-}
-
-// pairMoves makes one move of a removal and an addition of the same content.
-// Of several with the same content, one with the same inode goes first.
-func (c *comparison) pairMoves() {
-	bySum := map[filehash.Sum][]lost{}
-	for _, l := range c.gone {
-		bySum[l.sum] = append(bySum[l.sum], l)
-	}
-	drop := map[int]bool{}
-	for _, f := range c.fresh {
-		from := bySum[f.sum]
-		if len(from) == 0 {
-			continue
-		}
-		k := max(0, slices.IndexFunc(from, func(l lost) bool { return l.rec.Info.Ino == f.info.Ino }))
-		l := from[k]
-		bySum[f.sum] = slices.Delete(slices.Clone(from), k, k+1)
-		to := &c.report.Changes[f.change]
-		was := &c.report.Changes[l.change]
-		to.Kind, to.From, to.Severity = Moved, was.Path, max(to.Severity, was.Severity)
-		drop[l.change] = true
-	}
-	if len(drop) == 0 {
-		return
-	}
-	kept := c.report.Changes[:0]
-	for i, ch := range c.report.Changes {
-		if !drop[i] {
-			kept = append(kept, ch)
-		}
-	}
-	c.report.Changes = kept
 }

@@ -62,6 +62,9 @@ func (c *Change) finding(r *Report) finding.Finding {
 	case Moved:
 		f.Title = "File of the baseline moved"
 		f.Evidence["from"] = string(c.From)
+		for _, a := range c.Attributes {
+			f.Evidence[a.Name+".old"], f.Evidence[a.Name+".new"] = a.Old, a.New
+		}
 		f.Remediation = "Find out who moved it; when that was right, take a new baseline: mobileops integrity baseline"
 	case Changed:
 		names := make([]string, 0, len(c.Attributes))

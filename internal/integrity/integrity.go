@@ -21,15 +21,14 @@
 package integrity
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/mobileops/mobileops/internal/durable"
 	"github.com/mobileops/mobileops/internal/failure"
-	"github.com/mobileops/mobileops/internal/integrity/baseline"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
 	"github.com/mobileops/mobileops/internal/state"
 	"github.com/mobileops/mobileops/pkg/filehash"
@@ -84,8 +83,8 @@ func (e *Engine) path(file string) string {
 }
 
 // lock takes the lock of the baselines of one name. A second operation on them
-// fails with a *state.HeldError.
-func (e *Engine) lock(name, doing string) (*state.Lock, error) {
+// fails with a *state.HeldError. What a killed one left behind is removed.
+func (e *Engine) lock(ctx context.Context, name, doing string) (*state.Lock, error) {
 	if err := e.makeDir(); err != nil {
 		return nil, err
 	}
@@ -93,10 +92,9 @@ func (e *Engine) lock(name, doing string) (*state.Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What a killed run left behind is of no use to anybody.
-	if err := durable.Clean(e.path(name + baseline.Ext)); err != nil {
+	if err := e.sweep(ctx, name); err != nil {
 		l.Release()
-		return nil, failure.Wrap(failure.Failed, err)
+		return nil, err
 	}
 	return l, nil
 }

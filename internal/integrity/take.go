@@ -48,7 +48,7 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 	if err := CheckName(o.Name); err != nil {
 		return nil, err
 	}
-	lock, err := e.lock(o.Name, "integrity baseline")
+	lock, err := e.lock(ctx, o.Name, "integrity baseline")
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +110,9 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 		return nil, failure.Errorf(failure.Usage, "there is nothing to take a baseline of: no path of policy %q exists in %s", o.Policy.Name, tree)
 	}
 	c.Finished = seconds(time.Now())
+	if err := e.announce(ctx, c); err != nil {
+		return nil, interrupted(err, "no baseline was taken")
+	}
 	if c.Root, err = w.Commit(&c.Header, o.Policy.Encode()); err != nil {
 		return nil, err
 	}
@@ -117,7 +120,7 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 		c.FileBytes = st.Size()
 	}
 	if err := e.catalogue(ctx, &c); err != nil {
-		os.Remove(e.file(c))
+		e.drop(c)
 		return nil, interrupted(err, "no baseline was taken")
 	}
 	t.Entry, t.Elapsed = c, time.Since(started)

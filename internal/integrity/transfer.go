@@ -59,7 +59,7 @@ func (e *Engine) Import(ctx context.Context, path, name string) (Entry, error) {
 	if !validID(c.ID) {
 		return Entry{}, fmt.Errorf("%s: %w: its id is malformed", path, baseline.ErrDamaged)
 	}
-	lock, err := e.lock(c.Name, "integrity baseline import")
+	lock, err := e.lock(ctx, c.Name, "integrity baseline import")
 	if err != nil {
 		return Entry{}, err
 	}
@@ -72,6 +72,9 @@ func (e *Engine) Import(ctx context.Context, path, name string) (Entry, error) {
 				return Entry{}, failure.Errorf(failure.Busy, "this baseline is in the catalogue already, as %s@%s", o.Name, o.ID)
 			}
 		}
+	}
+	if err := e.announce(ctx, c); err != nil {
+		return Entry{}, err
 	}
 	if err := copyFile(ctx, path, e.file(c), (*durable.File).Commit); err != nil {
 		return Entry{}, err
@@ -86,7 +89,7 @@ func (e *Engine) Import(ctx context.Context, path, name string) (Entry, error) {
 		c.FileBytes = st.Size()
 	}
 	if err := e.catalogue(ctx, &c); err != nil {
-		os.Remove(e.file(c))
+		e.drop(c)
 		return Entry{}, err
 	}
 	return c, nil
