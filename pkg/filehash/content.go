@@ -42,7 +42,7 @@ func (w *worker) content(fd int, e *Entry, want Want, prefix int64) error {
 		switch {
 		case want&WantGrowing != 0:
 			err = w.growing(fd, e, prefix)
-		case e.Info.Size >= SplitBytes:
+		case e.Info.Size >= mapBytes:
 			err = w.large(fd, e)
 		default:
 			err = w.stream(fd, e)
