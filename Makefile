@@ -61,7 +61,7 @@ check-generated: ## fail when a generated file is stale
 	.ci/check-generated
 
 bench-integrity: build ## measure check and verify beside b3sum, aide and a plain read
-	bench/integrity
+	$(GO) run ./bench/integrity -mobileops bin/mobileops $(BENCH)
 
 bin/mobileops:
 	@$(MAKE) --no-print-directory build

@@ -126,8 +126,8 @@ func (a *App) run(cmd *cobra.Command, s *Spec, args []string) error {
 	a.doing = commandName(cmd)
 	started := time.Now()
 	err := a.guarded(cmd.Context(), s, args)
-	if !s.Audited || a.looked {
-		return err
+	if !s.Audited || a.looked || failure.KindOf(err) == failure.Usage {
+		return err // nothing was done
 	}
 	recordErr := a.record(cmd, args, started, err)
 	if recordErr == nil {
