@@ -214,9 +214,18 @@ func cmdPTY(ts *testscript.TestScript, neg bool, args []string) {
 	kill := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 	defer kill.Stop()
 	go io.WriteString(term, typed)
-	// Reading a terminal whose other side is closed gives EIO at the end.
-	io.Copy(ts.Stdout(), term)
-	checkStatus(ts, want, cmd.Wait())
+	read := make(chan struct{})
+	go func() {
+		io.Copy(ts.Stdout(), term) // ends with EIO when nobody has the other side open
+		close(read)
+	}()
+	err = cmd.Wait()
+	select {
+	case <-read:
+	case <-time.After(5 * time.Second):
+		ts.Fatalf("something that the command started still has the terminal open")
+	}
+	checkStatus(ts, want, err)
 }
 
 func readJSON(ts *testscript.TestScript, file string) any {
