@@ -84,7 +84,20 @@ func reference(p *Policy, name string) *Rule {
 	return decides
 }
 
+// referenceCache keeps what was compiled: there are few patterns and many paths.
+var referenceCache sync.Map
+
 func referenceRegexp(pattern string) *regexp.Regexp {
+	if re, ok := referenceCache.Load(pattern); ok {
+		return re.(*regexp.Regexp)
+	}
+	re := translate(pattern)
+	referenceCache.Store(pattern, re)
+	return re
+}
+
+// translate writes a pattern as a regular expression over the whole path.
+func translate(pattern string) *regexp.Regexp {
 	if pattern == "/" {
 		return regexp.MustCompile(`^/`)
 	}
