@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mobileops/mobileops/internal/finding"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -111,6 +112,33 @@ func TestBuiltinStatesStayFew(t *testing.T) {
 		t.Logf("%s: %d directories, %d states", name, dirs, len(m.states))
 		if len(m.states) > 2000 {
 			t.Errorf("%s: %d states for %d directories", name, len(m.states), dirs)
+		}
+	}
+}
+
+// TestDocumentedFormat keeps docs/formats/policy.md in step: its example is a
+// policy, and it names every attribute and set.
+func TestDocumentedFormat(t *testing.T) {
+	data, err := os.ReadFile("../../../docs/formats/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(data), "```yaml\n")
+	example, _, closed := strings.Cut(rest, "```")
+	if !ok || !closed {
+		t.Fatal("no example")
+	}
+	p, err := Parse("docs/formats/policy.md", []byte(example))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := p.Explain("/srv/www/a/b.php"); e.Severity != finding.Critical {
+		t.Errorf("the example decides %v", e.Severity)
+	}
+	attrs, setNames := AttrNames()
+	for _, name := range slices.Concat(attrs, setNames) {
+		if !strings.Contains(string(data), "`"+name+"`") {
+			t.Errorf("%s is not described", name)
 		}
 	}
 }
