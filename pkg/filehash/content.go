@@ -20,6 +20,10 @@ const (
 // attempts is how often a file is read when it changes meanwhile.
 const attempts = 3
 
+// tick is longer than any kernel's clock for file times takes to move on (10 ms
+// at 100 Hz): two changes within it can leave the same ctime.
+const tick = 15 * time.Millisecond
+
 // errUnstable says that a file changed during every attempt to read it.
 var errUnstable = errors.New("changed while it was read")
 
@@ -27,6 +31,7 @@ var errUnstable = errors.New("changed while it was read")
 // held both before and after the reading.
 func (w *worker) content(fd int, e *Entry, want Want, prefix int64) error {
 	for attempt := range attempts {
+		started := time.Now()
 		if attempt > 0 { // give a writer the time to finish: 20 ms, then 80 ms
 			if err := sleep(w.walk.ctx, 20*time.Millisecond<<(2*(attempt-1))); err != nil {
 				return err
@@ -37,6 +42,7 @@ func (w *worker) content(fd int, e *Entry, want Want, prefix int64) error {
 			if errno := fstat(fd, &e.Info); errno != 0 {
 				return errno
 			}
+			started = time.Now()
 		}
 		var err error
 		switch {
@@ -60,7 +66,7 @@ func (w *worker) content(fd int, e *Entry, want Want, prefix int64) error {
 		if want&WantGrowing != 0 && after.Size >= e.Info.Size {
 			return nil
 		}
-		if after == e.Info {
+		if after == e.Info && !justChanged(e.Info.Ctime, started) {
 			return nil
 		}
 		// A change of ownership or of the link count does not touch what was
@@ -68,6 +74,14 @@ func (w *worker) content(fd int, e *Entry, want Want, prefix int64) error {
 		// reading with nothing moved is beyond doubt.
 	}
 	return errUnstable
+}
+
+// justChanged tells whether a file that was read from started until now changed
+// so shortly before that a change while it was read need not show in its ctime.
+// A ctime in the future says nothing: the clock was wrong when it was made.
+func justChanged(ctime Time, started time.Time) bool {
+	c := ctime.Time()
+	return c.After(started.Add(-tick)) && !c.After(time.Now())
 }
 
 // stream reads a file from its offset to its end in order.
