@@ -76,7 +76,7 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	started := time.Now()
 	matcher := pol.Compile()
 	cmp := &comparison{
-		r: r, matcher: matcher, reads: e.loadReads(c), now: started,
+		cur: r.Cursor(), matcher: matcher, reads: e.loadReads(c), now: started,
 		report: &Report{Verify: o.Verify, Baseline: c, Tree: tree, Started: seconds(started)},
 	}
 	cover := &coverage{state: matcher.Root()}
@@ -158,32 +158,33 @@ func (p *prior) Lookup(dir, name []byte, info *filehash.Info) filehash.PriorAnsw
 
 // comparison joins the stream of a walk with that of a baseline.
 type comparison struct {
-	r       *baseline.Reader
 	matcher *policy.Matcher
 	reads   *reads
 	now     time.Time
 	report  *Report
 
-	block, i int      // next record of the baseline
-	unknown  [][]byte // directories that could not be read, one in the other: what is missing below them is not removed
-	gone     []lost
-	fresh    []fresh
+	cur     *baseline.Cursor
+	rec     *baseline.Record // the next one of the baseline; nil: not yet known
+	n       int              // its number
+	unknown [][]byte         // directories that could not be read, one in the other: what is missing below them is not removed
+	gone    []lost
+	fresh   []fresh
 }
 
-// record returns the next record of the baseline, nil at its end.
+// record returns the next record of the baseline, nil at its end. It stays the
+// next one until take.
 func (c *comparison) record() (*baseline.Record, int, error) {
-	for c.block < c.r.Blocks() {
-		b, err := c.r.Block(c.block)
-		if err != nil {
+	if c.rec == nil {
+		var err error
+		if c.rec, c.n, err = c.cur.Next(); err != nil {
 			return nil, 0, err
 		}
-		if c.i < len(b.Records) {
-			return &b.Records[c.i], b.Base + c.i, nil
-		}
-		c.block, c.i = c.block+1, 0
 	}
-	return nil, 0, nil
+	return c.rec, c.n, nil
 }
+
+// take moves on to the record behind the next one.
+func (c *comparison) take() { c.rec = nil }
 
 func (c *comparison) batch(b *filehash.Batch) error {
 	if b.Err != nil {
@@ -201,15 +202,15 @@ func (c *comparison) batch(b *filehash.Batch) error {
 			}
 			order := 1
 			if rec != nil {
-				order = filehash.CompareKeys(rec.Dir, rec.Name, b.Dir, e.Name)
+				order = compareKeys(rec, b.Dir, e.Name)
 			}
 			if order < 0 {
-				c.i++
+				c.take()
 				c.removed(rec)
 				continue
 			}
 			if order == 0 {
-				c.i++
+				c.take()
 				c.both(rec, n, e)
 			} else {
 				c.added(b.Dir, e)
@@ -231,7 +232,7 @@ func (c *comparison) unread(dir []byte) error {
 		if rec == nil || filehash.CompareDirs(rec.Dir, dir) >= 0 {
 			break
 		}
-		c.i++
+		c.take()
 		c.removed(rec)
 	}
 	for n := len(c.unknown); n > 0 && !within(dir, c.unknown[n-1]); n-- {
@@ -239,6 +240,14 @@ func (c *comparison) unread(dir []byte) error {
 	}
 	c.unknown = append(c.unknown, bytes.Clone(dir))
 	return nil
+}
+
+// compareKeys is filehash.CompareKeys, quick to see that both are the same.
+func compareKeys(rec *baseline.Record, dir, name []byte) int {
+	if bytes.Equal(rec.Name, name) && bytes.Equal(rec.Dir, dir) {
+		return 0
+	}
+	return filehash.CompareKeys(rec.Dir, rec.Name, dir, name)
 }
 
 // finish reports what the baseline has beyond the end of the walk.
@@ -251,7 +260,7 @@ func (c *comparison) finish() error {
 		if rec == nil {
 			break
 		}
-		c.i++
+		c.take()
 		c.removed(rec)
 	}
 	c.pairMoves()
@@ -350,7 +359,7 @@ func (c *comparison) removed(rec *baseline.Record) {
 		severity = rule.Severity
 	}
 	if rec.Content == filehash.Hashed && rec.Info.Size > 0 {
-		c.gone = append(c.gone, lost{len(c.report.Changes), *rec})
+		c.gone = append(c.gone, lost{len(c.report.Changes), rec.Clone()})
 	}
 	c.report.Changes = append(c.report.Changes, Change{Path: path, Kind: Removed, Severity: severity})
 }

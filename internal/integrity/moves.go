@@ -2,6 +2,7 @@ package integrity
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
@@ -26,11 +27,15 @@ const moveIgnores = policy.Ctime | policy.Btime | policy.Inode
 
 // freshOf keeps what is needed of an entry beyond its batch.
 func freshOf(change int, e *filehash.Entry, rule *policy.Rule) fresh {
-	f := fresh{change, filehash.Entry{Info: e.Info, Content: e.Content, Sum: e.Sum, Err: e.Err}, rule}
-	for _, x := range e.Xattrs {
-		f.entry.Xattrs = append(f.entry.Xattrs, filehash.Xattr{Name: x.Name, Value: bytes.Clone(x.Value)})
+	return fresh{change, filehash.Entry{Info: e.Info, Content: e.Content, Sum: e.Sum, Xattrs: cloneXattrs(e.Xattrs), Err: e.Err}, rule}
+}
+
+func cloneXattrs(list []filehash.Xattr) []filehash.Xattr {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Value = bytes.Clone(list[i].Value)
 	}
-	return f
+	return list
 }
 
 // pairMoves makes one move of a removal and an addition of the same content.

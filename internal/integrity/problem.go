@@ -27,16 +27,13 @@ type Problem struct {
 }
 
 func problem(dir []byte, e *filehash.Entry) (Problem, bool) {
-	p := Problem{Path: baseline.JoinPath(dir, e.Name)}
 	switch {
 	case e.Content == filehash.Unstable:
-		p.Kind, p.Reason = Unstable, "changed each time it was read"
+		return Problem{Path: baseline.JoinPath(dir, e.Name), Kind: Unstable, Reason: "changed each time it was read"}, true
 	case e.Err != nil:
-		p.Kind, p.Reason = Unreadable, reason(e.Err)
-	default:
-		return p, false
+		return Problem{Path: baseline.JoinPath(dir, e.Name), Kind: Unreadable, Reason: reason(e.Err)}, true
 	}
-	return p, true
+	return Problem{}, false
 }
 
 func dirProblem(b *filehash.Batch) Problem {

@@ -92,7 +92,7 @@ func blocksRead() int64 {
 	if unix.Getrusage(unix.RUSAGE_SELF, &r) != nil {
 		return 0
 	}
-	return r.Inblock
+	return int64(r.Inblock)
 }
 
 // rotates tells whether a device is a rotating disk, from

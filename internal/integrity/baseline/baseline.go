@@ -16,6 +16,7 @@
 package baseline
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -117,6 +118,17 @@ type Record struct {
 
 // Path returns the record's path below the tree.
 func (r *Record) Path() []byte { return JoinPath(r.Dir, r.Name) }
+
+// Clone returns a copy that shares nothing with r.
+func (r *Record) Clone() Record {
+	c := *r
+	c.Dir, c.Name, c.Target = bytes.Clone(r.Dir), bytes.Clone(r.Name), bytes.Clone(r.Target)
+	c.Xattrs = nil
+	for _, x := range r.Xattrs {
+		c.Xattrs = append(c.Xattrs, filehash.Xattr{Name: x.Name, Value: bytes.Clone(x.Value)})
+	}
+	return c
+}
 
 // JoinPath joins a directory of a walk and a name in it.
 func JoinPath(dir, name []byte) []byte {

@@ -202,10 +202,13 @@ func commonPrefix(a, b []byte) int {
 func zigzag(v int64) uint64   { return uint64(v<<1) ^ uint64(v>>63) }
 func unzigzag(v uint64) int64 { return int64(v>>1) ^ -int64(v&1) }
 
-// Block is a decoded block. Its records stay valid as long as it is used.
+// Block is a decoded block. Decoding another one into it overwrites what its
+// records refer to.
 type Block struct {
 	Records []Record // in walk order
-	Base    int      // number of the first record in the baseline
+	base    int      // number of the first record in the baseline
+	raw     []byte   // the columns: link targets and attributes refer to it
+	names   []byte   // directories and names refer to it
 }
 
 // column reads one column.
@@ -278,14 +281,17 @@ func parseHead(b []byte) (h blockHead, err error) {
 }
 
 // decode unpacks a block.
-func decode(b []byte, z *zstd.Decoder) (*Block, error) {
+func (blk *Block) decode(b []byte, z *zstd.Decoder) error {
 	h, err := parseHead(b)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	raw, err := z.DecodeAll(h.packed, make([]byte, 0, h.raw))
+	if cap(blk.raw) < h.raw {
+		blk.raw = make([]byte, 0, h.raw)
+	}
+	raw, err := z.DecodeAll(h.packed, blk.raw[:0])
 	if err != nil || len(raw) != h.raw {
-		return nil, &CorruptError{Offset: -1, Reason: "its columns cannot be unpacked"}
+		return &CorruptError{Offset: -1, Reason: "its columns cannot be unpacked"}
 	}
 	var bad CorruptError
 	all := column{b: raw, err: &bad}
@@ -302,31 +308,37 @@ func decode(b []byte, z *zstd.Decoder) (*Block, error) {
 		all.fail("there is something behind the columns")
 	}
 	if bad.Reason != "" {
-		return nil, &bad
+		return &bad
 	}
-	d := decoder{cols: cols, sums: h.sums, bad: &bad}
-	blk := &Block{Records: make([]Record, 0, h.records)}
+	if blk.names == nil {
+		blk.names = make([]byte, arenaBytes)
+	}
+	d := decoder{cols: cols, sums: h.sums, bad: &bad, arena: blk.names}
+	if cap(blk.Records) < h.records {
+		blk.Records = make([]Record, 0, h.records)
+	}
+	blk.Records = blk.Records[:0]
 	for range h.records {
 		blk.Records = append(blk.Records, Record{})
 		d.record(&blk.Records[len(blk.Records)-1])
 		if bad.Reason != "" {
-			return nil, &bad
+			return &bad
 		}
 	}
 	for i := range d.cols {
 		if len(d.cols[i].b) > 0 {
 			d.cols[i].fail("a column is longer than its records")
-			return nil, &bad
+			return &bad
 		}
 	}
 	if len(d.sums) > 0 || d.left > 0 {
-		return nil, &CorruptError{Offset: -1, Reason: "digests or directories do not match the records"}
+		return &CorruptError{Offset: -1, Reason: "digests or directories do not match the records"}
 	}
 	r := &blk.Records[0]
 	if !bytes.Equal(r.Dir, h.dir) || !bytes.Equal(r.Name, h.name) {
-		return nil, &CorruptError{Offset: -1, Reason: "its first key is not that of its first record"}
+		return &CorruptError{Offset: -1, Reason: "its first key is not that of its first record"}
 	}
-	return blk, nil
+	return nil
 }
 
 // decoder is what decode carries from record to record.
@@ -342,10 +354,13 @@ type decoder struct {
 	prev   filehash.Info
 }
 
+// arenaBytes holds the names of most blocks.
+const arenaBytes = 128 << 10
+
 // text returns room for n bytes that stays.
 func (d *decoder) text(n int) []byte {
 	if n > len(d.arena) {
-		d.arena = make([]byte, max(n, 64<<10))
+		d.arena = make([]byte, max(n, arenaBytes))
 	}
 	t := d.arena[:n:n]
 	d.arena = d.arena[n:]

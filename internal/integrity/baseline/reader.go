@@ -37,6 +37,7 @@ type Reader struct {
 	mu    sync.Mutex
 	cache map[int]*cached
 	tick  int
+	spare []*Block // to decode into
 }
 
 // rawBlock is a block in the mapped file.
@@ -46,11 +47,16 @@ type rawBlock struct {
 	base int       // number of its first record
 }
 
+// cached is a block in the cache. One that was dropped from the cache while it
+// was used is decoded over once nobody uses it: a comparison goes through
+// megabytes of records, which would keep the garbage collector busy.
 type cached struct {
-	once sync.Once
-	blk  *Block
-	err  error
-	used int
+	once    sync.Once
+	blk     *Block
+	err     error
+	used    int  // when, in ticks of the reader
+	users   int  // cursors on it
+	dropped bool // from the cache
 }
 
 // Open opens the baseline at path and verifies it: when it is not whole, or
@@ -193,14 +199,9 @@ func (r *Reader) Close() error {
 	return errors.Join(r.tx.Rollback(), r.db.Close())
 }
 
-// Len returns the number of records.
-func (r *Reader) Len() int { return int(r.Header.Entries) }
-
-// Blocks returns the number of blocks.
-func (r *Reader) Blocks() int { return len(r.blocks) }
-
-// Block returns block n, decoded. Blocks used recently are kept.
-func (r *Reader) Block(n int) (*Block, error) {
+// acquire returns block n, decoded, for use until release. Blocks used recently
+// are kept.
+func (r *Reader) acquire(n int) (*cached, error) {
 	r.mu.Lock()
 	c := r.cache[n]
 	if c == nil {
@@ -212,22 +213,53 @@ func (r *Reader) Block(n int) (*Block, error) {
 	}
 	r.tick++
 	c.used = r.tick
+	c.users++
 	r.mu.Unlock()
 	c.once.Do(func() {
-		c.err = guard(func() error {
-			blk, err := decode(r.blocks[n].data, r.zstd)
-			if err != nil {
-				return inBlock(n, err)
-			}
-			blk.Base = r.blocks[n].base
-			c.blk = blk
-			return nil
-		})
+		c.blk = r.room()
+		c.err = guard(func() error { return inBlock(n, c.blk.decode(r.blocks[n].data, r.zstd)) })
+		c.blk.base = r.blocks[n].base
 	})
-	return c.blk, c.err
+	if c.err != nil {
+		r.release(c)
+		return nil, c.err
+	}
+	return c, nil
 }
 
-// evict forgets the block that was used longest ago, other than keep.
+// room returns a block to decode into.
+func (r *Reader) room() *Block {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := len(r.spare) - 1; last >= 0 {
+		b := r.spare[last]
+		r.spare = r.spare[:last]
+		return b
+	}
+	return new(Block)
+}
+
+// release ends a use of a block; nil is none.
+func (r *Reader) release(c *cached) {
+	if c == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.users--
+	r.reuse(c)
+}
+
+// reuse makes room of a block that nobody uses any more. r.mu is held.
+func (r *Reader) reuse(c *cached) {
+	if c.dropped && c.users == 0 && c.blk != nil {
+		r.spare = append(r.spare, c.blk)
+		c.blk = nil
+	}
+}
+
+// evict drops the block that was used longest ago, other than keep, from the
+// cache. r.mu is held.
 func (r *Reader) evict(keep int) {
 	oldest := -1
 	for n, c := range r.cache {
@@ -235,36 +267,75 @@ func (r *Reader) evict(keep int) {
 			oldest = n
 		}
 	}
+	c := r.cache[oldest]
 	delete(r.cache, oldest)
+	c.dropped = true
+	r.reuse(c)
 }
 
-// All calls fn with every record in order. The record is valid during the
-// call, what it refers to as long as the reader is open.
+// All calls fn with every record in order. The record and what it refers to
+// are valid during the call.
 func (r *Reader) All(fn func(*Record) error) error {
-	for n := range r.blocks {
-		b, err := r.Block(n)
-		if err != nil {
+	c := r.Cursor()
+	defer c.Close()
+	for {
+		rec, _, err := c.Next()
+		if rec == nil || err != nil {
 			return err
 		}
-		for i := range b.Records {
-			if err := fn(&b.Records[i]); err != nil {
-				return err
-			}
+		if err := fn(rec); err != nil {
+			return err
 		}
 	}
-	return nil
 }
 
-// Cursor looks records up in ascending order. It belongs to one goroutine.
+// Cursor looks records up in ascending order. It belongs to one goroutine. A
+// record that it returned, and what that refers to, is valid until its next
+// method is called.
 type Cursor struct {
-	r   *Reader
-	n   int // block
-	i   int // record in it
-	blk *Block
+	r *Reader
+	n int // block
+	i int // record in it: the one found last, or the next
+	c *cached
 }
 
 // Cursor returns a cursor before the first record.
-func (r *Reader) Cursor() *Cursor { return &Cursor{r: r, n: -1} }
+func (r *Reader) Cursor() *Cursor { return &Cursor{r: r} }
+
+// Close gives back what the cursor holds.
+func (c *Cursor) Close() {
+	c.r.release(c.c)
+	c.c = nil
+}
+
+// move goes to the beginning of block n.
+func (c *Cursor) move(n int) error {
+	c.Close()
+	got, err := c.r.acquire(n)
+	if err != nil {
+		return err
+	}
+	c.n, c.i, c.c = n, 0, got
+	return nil
+}
+
+// Next returns the next record and its number in the baseline, nil at the end.
+func (c *Cursor) Next() (*Record, int, error) {
+	for c.c == nil || c.i == len(c.c.blk.Records) {
+		n := c.n
+		if c.c != nil {
+			n++
+		}
+		if n >= len(c.r.blocks) {
+			return nil, 0, nil
+		}
+		if err := c.move(n); err != nil {
+			return nil, 0, err
+		}
+	}
+	c.i++
+	return &c.c.blk.Records[c.i-1], c.c.blk.base + c.i - 1, nil
+}
 
 // Find returns the record of a key and its number in the baseline, or nil.
 // Looking up keys in order is cheap; going back is a search.
@@ -272,27 +343,32 @@ func (c *Cursor) Find(dir, name []byte) (*Record, int, error) {
 	if len(c.r.blocks) == 0 {
 		return nil, 0, nil
 	}
+	// Mostly it is the one behind the one found last.
+	if c.c != nil {
+		for i := c.i; i < min(c.i+2, len(c.c.blk.Records)); i++ {
+			if r := &c.c.blk.Records[i]; bytes.Equal(r.Name, name) && bytes.Equal(r.Dir, dir) {
+				c.i = i
+				return r, c.c.blk.base + i, nil
+			}
+		}
+	}
 	before := func(n int) bool { // block n begins at or before the key
 		h := &c.r.blocks[n].head
 		return filehash.CompareKeys(h.dir, h.name, dir, name) <= 0
 	}
-	if c.blk == nil || !before(c.n) || c.n+1 < len(c.r.blocks) && before(c.n+1) {
+	if c.c == nil || !before(c.n) || c.n+1 < len(c.r.blocks) && before(c.n+1) {
 		n := sort.Search(len(c.r.blocks), func(n int) bool { return !before(n) }) - 1
 		if n < 0 {
 			return nil, 0, nil
 		}
-		blk, err := c.r.Block(n)
-		if err != nil {
+		if err := c.move(n); err != nil {
 			return nil, 0, err
 		}
-		c.n, c.i, c.blk = n, 0, blk
 	}
-	cmp := func(i int) int {
-		r := &c.blk.Records[i]
-		return filehash.CompareKeys(r.Dir, r.Name, dir, name)
-	}
-	// Mostly it is the next one, or a few further on.
-	i, records := c.i, c.blk.Records
+	records := c.c.blk.Records
+	cmp := func(i int) int { return filehash.CompareKeys(records[i].Dir, records[i].Name, dir, name) }
+	// Else it is often a few further on.
+	i := c.i
 	for range 8 {
 		if i >= len(records) || cmp(i) >= 0 {
 			break
@@ -304,7 +380,7 @@ func (c *Cursor) Find(dir, name []byte) (*Record, int, error) {
 	}
 	c.i = i
 	if i < len(records) && cmp(i) == 0 {
-		return &records[i], c.blk.Base + i, nil
+		return &records[i], c.c.blk.base + i, nil
 	}
 	return nil, 0, nil
 }
