@@ -2,10 +2,8 @@ package integrity
 
 import (
 	"bytes"
-	"encoding/hex"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -120,21 +118,6 @@ func compareXattrs(old, now []filehash.Xattr, attrs policy.Attr) []Attribute {
 		out = append(out, Attribute{attr, xattrText(p[0]), xattrText(p[1])})
 	}
 	return out
-}
-
-// xattrText shows an extended attribute as getfattr(1) does: text where it is
-// text, else hexadecimal; "none" when there is none.
-func xattrText(x *filehash.Xattr) string {
-	if x == nil {
-		return "none"
-	}
-	v := bytes.TrimSuffix(x.Value, []byte{0})
-	for _, c := range v {
-		if c < ' ' || c > '~' {
-			return x.Name + "=0x" + hex.EncodeToString(x.Value)
-		}
-	}
-	return x.Name + "=" + strconv.Quote(string(v))
 }
 
 func number[T int64 | uint32 | uint64](v T) string { return fmt.Sprint(v) }
