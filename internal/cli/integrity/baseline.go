@@ -75,16 +75,9 @@ func runBaseline(ctx context.Context, a *app.App, o *baselineOptions, paths []st
 		return err
 	}
 	if len(paths) > 0 {
-		abs := make([]string, 0, len(paths))
-		for _, path := range paths {
-			if !filepath.IsAbs(path) && c.Root != "/" {
-				return failure.Errorf(failure.Usage, "%q is not absolute: with --root, write paths as they are below it", path)
-			}
-			path, err := filepath.Abs(path)
-			if err != nil {
-				return err
-			}
-			abs = append(abs, path)
+		abs, err := absolute(a, paths, c.Root)
+		if err != nil {
+			return err
 		}
 		p = p.WithPaths(abs)
 	}
@@ -104,6 +97,31 @@ func runBaseline(ctx context.Context, a *app.App, o *baselineOptions, paths []st
 		return err
 	}
 	return failure.Silent(t.Kind())
+}
+
+// absolute returns the paths to cover as they are below the tree. A walk never
+// follows a symbolic link, so whoever names /bin means what it leads to.
+func absolute(a *app.App, paths []string, tree string) ([]string, error) {
+	abs := make([]string, 0, len(paths))
+	for _, given := range paths {
+		if tree != "/" {
+			if !filepath.IsAbs(given) {
+				return nil, failure.Errorf(failure.Usage, "%q is not absolute: with --root, write paths as they are below it", given)
+			}
+			abs = append(abs, given)
+			continue
+		}
+		path, err := filepath.Abs(given)
+		if err != nil {
+			return nil, err
+		}
+		if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
+			a.Streams.Notice("mobileops: integrity baseline: %s leads through a symbolic link to %s, which is taken", ui.Escape(given), ui.Escape(real))
+			path = real
+		}
+		abs = append(abs, path)
+	}
+	return abs, nil
 }
 
 // takenReport is the document of integrity baseline --output json.
