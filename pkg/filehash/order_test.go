@@ -87,7 +87,7 @@ func (top) Select(n []byte) (Want, any) { return WantEntry | WantContent, "tag:"
 func (top) Enter([]byte) Selector       { return notSkip{} }
 func (top) Names() ([]string, bool)     { return []string{"etc", "missing"}, true }
 
-type notSkip struct{ top }
+type notSkip struct{}
 
 func (notSkip) Select(n []byte) (Want, any) {
 	if string(n) == "skip" {

@@ -54,6 +54,9 @@ func Create(temp, path string) (*Writer, error) {
 		},
 	})
 	if err != nil {
+		if !errors.Is(err, fs.ErrExist) {
+			os.Remove(w.temp) // made, but the disk was too full for its first pages
+		}
 		return nil, fmt.Errorf("create baseline: %w", err)
 	}
 	w.db.AllocSize = 32 << 10 // the file is to be no larger than its content
