@@ -10,9 +10,11 @@
 // Comparing comes in two depths. A verify reads every byte again. A check does
 // not read a file whose inode, size and times are as they were when it was
 // last read, which finds all changes but those that leave no trace in them:
-// writes to the block device beneath the filesystem, and pages that a program
-// with root rights put into the cache. The kernel moves ctime with every other
-// write, and no program can set it back.
+// writes to the block device beneath the filesystem; writes through a shared
+// mapping to a page that has been dirty since before the last reading, as the
+// kernel notes only the first (mmap(2)); and what root does after setting the
+// clock back to a file's ctime. Otherwise the kernel moves ctime with every
+// write, and no call sets it. Verify, --max-age and --rehash-sample find these.
 //
 // Invariants: a baseline that was taken never changes; one that became the
 // current one was durable before; an interrupted or failed run leaves
