@@ -67,6 +67,8 @@ func Load(s Sources) (*Loaded, error) {
 		case errors.Is(err, fs.ErrNotExist) && !named:
 		case errors.Is(err, fs.ErrNotExist):
 			return nil, failure.Hint(failure.Errorf(failure.Usage, "no configuration file %s", path), "create one: mobileops config init")
+		case errors.Is(err, fs.ErrPermission) && !named: // su and setpriv leave HOME as it was
+			return nil, failure.Hint(err, "it was looked for in HOME, which may be another user's; or name a file: --config FILE")
 		default:
 			return nil, err
 		}
@@ -139,7 +141,9 @@ func (l *Loaded) fill(s Sources, inFile map[string]setting) (problems []error) {
 		if origin.Kind == "default" && k.Default == "" {
 			value = map[string]string{"state_dir": paths.StateDir, "log_dir": paths.LogDir, "run_dir": paths.RunDir}[k.Name]
 			if value == "" {
-				problems = append(problems, failure.Hint(fmt.Errorf("%s is not known, since HOME is not set", k.Name), "say it: --state-dir DIR"))
+				if k.Name == "state_dir" { // the others follow from it
+					problems = append(problems, failure.Hint(errors.New("state_dir is not known, since HOME is not set"), "say it: --state-dir DIR"))
+				}
 				continue
 			}
 		}

@@ -34,7 +34,9 @@ const racyWindow = 2
 
 // Compare walks the paths of a baseline and reports every difference. The
 // findings of the baseline's name are brought up to date with it. On an error,
-// and when ctx is cancelled, nothing is stored.
+// and when ctx is cancelled, nothing is stored. An error with a report means
+// that the report is whole and could not be stored: a full disk must not keep
+// anybody from seeing what has changed.
 func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error) {
 	c, err := e.Find(ctx, o.Name)
 	if err != nil {
@@ -106,10 +108,13 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	s.Bytes, s.Rehashed, s.Skipped = opts.Counters.Bytes.Load(), opts.Counters.Hashed.Load(), opts.Counters.Known.Load()
 	rep.Elapsed = time.Since(started)
 	if err := e.saveReads(c, cmp.reads); err != nil {
-		return nil, failure.Errorf(failure.Failed, "note when files were read: %w", err)
+		return rep, failure.Errorf(failure.Failed, "note when files were read: %w", err)
 	}
 	if err := e.store(ctx, rep); err != nil {
-		return nil, interrupted(err, "nothing was recorded")
+		if ctx.Err() != nil {
+			return nil, interrupted(err, "nothing was recorded")
+		}
+		return rep, err
 	}
 	return rep, nil
 }

@@ -129,6 +129,8 @@ func access(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return failure.Hint(failure.Wrap(failure.NotAllowed, err), "run as root, or choose another place with --state-dir")
+	case errors.Is(err, unix.EROFS):
+		return failure.Hint(failure.Wrap(failure.Failed, err), "nothing was changed; make it writable, or choose another place with --state-dir")
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return failure.Hint(failure.Wrap(failure.Failed, err), "nothing was changed; free some space and run it again")
 	}

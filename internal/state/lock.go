@@ -38,11 +38,14 @@ func (s *Store) Lock(name, doing string) (*Lock, error) {
 		err = &HeldError{Name: name, Holder: readHolder(f)}
 	}
 	if err == nil {
-		err = access(writeHolder(f, doing))
+		// A full disk only keeps others from reading who holds the lock.
+		if err = writeHolder(f, doing); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			err = nil
+		}
 	}
 	if err != nil {
 		f.Close()
-		return nil, err
+		return nil, access(err)
 	}
 	return &Lock{f: f}, nil
 }

@@ -184,7 +184,10 @@ func (o *opened) update(fn func(*Tx) error) error {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
-		return access(fmt.Errorf("write %s: %w", o.db.Path(), err))
+		if named := (*fs.PathError)(nil); !errors.As(err, &named) {
+			err = fmt.Errorf("write %s: %w", o.db.Path(), err)
+		}
+		return access(err)
 	}
 	return o.reseal()
 }

@@ -129,9 +129,16 @@ func (a *App) run(cmd *cobra.Command, s *Spec, args []string) error {
 	if !s.Audited || a.looked || failure.KindOf(err) == failure.Usage {
 		return err // nothing was done
 	}
+	if _, unconfigured := a.Config(); err != nil && unconfigured != nil {
+		return err // it failed before it began, and where its record belongs is not known
+	}
 	recordErr := a.record(cmd, args, started, err)
 	if recordErr == nil {
 		return err
+	}
+	if err != nil && recordErr.Error() == err.Error() { // a damaged state, a full disk: say it once
+		return failure.Wrap(failure.Worse(failure.Failed, failure.KindOf(err)),
+			errors.Join(err, errors.New("this could not be recorded in the audit chain either, for the same reason")))
 	}
 	recordErr = fmt.Errorf("what was done could not be recorded in the audit chain: %w", recordErr)
 	kind := failure.Worse(failure.Worse(failure.KindOf(err), failure.Failed), failure.KindOf(recordErr))

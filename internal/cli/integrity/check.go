@@ -2,6 +2,7 @@ package integrity
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strconv"
 	"strings"
@@ -126,13 +127,13 @@ func runCompare(ctx context.Context, a *app.App, o *compareOptions, opts engine.
 	bar := progress(a, label, &opts.Scan, b.Entries, bytes)
 	r, err := e.Compare(ctx, opts)
 	bar.Stop()
-	if err != nil {
+	if r == nil {
 		return err
 	}
 	s := &r.Summary
 	a.SetResult("%d added, %d removed, %d changed, %d moved, %d unreadable, %d unstable", s.Added, s.Removed, s.Changed, s.Moved, s.Unreadable, s.Unstable)
-	if err := printReport(a, r); err != nil {
-		return err
+	if err := errors.Join(printReport(a, r), err); err != nil {
+		return failure.Wrap(failure.Worse(failure.KindOf(err), r.Kind(failOn)), err)
 	}
 	return failure.Silent(r.Kind(failOn))
 }
