@@ -168,6 +168,9 @@ func ParseRate(s string) (int64, error) {
 // absolute cleans a path. One in a file must be absolute already: what it
 // means must not depend on where mobileops was started.
 func absolute(path string, inFile bool) (string, error) {
+	if path == "" { // an empty variable in a script; it does not mean the working directory
+		return "", errors.New("names no directory")
+	}
 	if strings.ContainsRune(path, 0) {
 		return "", errors.New("contains a NUL byte")
 	}

@@ -104,6 +104,9 @@ func runBaseline(ctx context.Context, a *app.App, o *baselineOptions, paths []st
 func absolute(a *app.App, paths []string, tree string) ([]string, error) {
 	abs := make([]string, 0, len(paths))
 	for _, given := range paths {
+		if given == "" { // an empty variable in a script; it does not mean the working directory
+			return nil, failure.Errorf(failure.Usage, "a PATH is empty")
+		}
 		if tree != "/" {
 			if !filepath.IsAbs(given) {
 				return nil, failure.Errorf(failure.Usage, "%q is not absolute: with --root, write paths as they are below it", given)
