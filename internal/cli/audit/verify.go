@@ -90,16 +90,16 @@ func printVerification(s *ui.Streams, v audit.Verification) error {
 		if b.Time != nil {
 			at += " of " + b.Time.Local().Format(time.RFC3339)
 		}
-		lines = append(lines, fmt.Sprintf("%s  %s: %s", theme.Bad("broken"), at, b.What))
+		lines = append(lines, fmt.Sprintf("%s  %s: %s", theme.Bad("broken"), at, ui.Printable(b.What)))
 	}
 	for _, u := range v.Unproven {
-		lines = append(lines, fmt.Sprintf("%s  %s", theme.Warn("unproven"), u))
+		lines = append(lines, fmt.Sprintf("%s  %s", theme.Warn("unproven"), ui.Printable(u)))
 	}
 	if !s.Quiet && v.Breach == nil {
 		lines = append(lines, describe(theme, v)...)
 	}
 	for _, l := range lines {
-		if _, err := fmt.Fprintln(s.Out, ui.Printable(l)); err != nil {
+		if _, err := fmt.Fprintln(s.Out, l); err != nil {
 			return err
 		}
 	}
@@ -122,7 +122,7 @@ func describe(theme ui.Theme, v audit.Verification) []string {
 		lines = append(lines, fmt.Sprintf("signed    %s valid under key %s; %s since the last", ui.Plural(int64(v.Signatures), "head", "heads"), v.PublicKey, ui.Plural(int64(v.Unsigned), "record", "records")))
 	}
 	if v.Outside != nil {
-		lines = append(lines, fmt.Sprintf("outside   %s says %s, and they are there", v.HeadFile, ui.Plural(int64(v.Outside.Sequence), "record", "records")))
+		lines = append(lines, fmt.Sprintf("outside   %s says %s, and they are there", ui.Printable(v.HeadFile), ui.Plural(int64(v.Outside.Sequence), "record", "records")))
 	}
 	return lines
 }

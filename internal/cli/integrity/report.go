@@ -222,6 +222,15 @@ func printProblems(a *app.App, list []engine.Problem) error {
 	return err
 }
 
+// since says when the first of several things happened.
+func since(first, now time.Time) string {
+	text := ui.Ago(first, now)
+	if strings.HasSuffix(text, "ago") {
+		text += " or later"
+	}
+	return text
+}
+
 func printSummary(s *ui.Streams, r *engine.Report) error {
 	b, sum := &r.Baseline, &r.Summary
 	theme := s.Theme()
@@ -240,7 +249,7 @@ func printSummary(s *ui.Streams, r *engine.Report) error {
 		fmt.Fprintf(&w, "; %s read again, %s", ui.Plural(sum.Rehashed, "file", "files"), ui.Bytes(sum.Bytes))
 	}
 	if sum.Skipped > 0 {
-		fmt.Fprintf(&w, "; %s unchanged by inode and not read, last really read %s or later", ui.Plural(sum.Skipped, "file", "files"), ui.Ago(sum.OldestRead, r.Started))
+		fmt.Fprintf(&w, "; %s unchanged by inode and not read, last really read %s", ui.Plural(sum.Skipped, "file", "files"), since(sum.OldestRead, r.Started))
 	}
 	w.WriteString(".\n")
 	for _, m := range sum.Mounts {
