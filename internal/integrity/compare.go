@@ -78,10 +78,13 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	started := time.Now()
 	matcher := pol.Compile()
 	cmp := &comparison{
-		cur: r.Cursor(), matcher: matcher, reads: e.loadReads(c), now: started,
+		cur: r.Cursor(), matcher: matcher, blind: map[string]bool{}, reads: e.loadReads(c), now: started,
 		report: &Report{Verify: o.Verify, Baseline: c, Tree: tree, Started: seconds(started)},
 	}
-	cover := &coverage{state: matcher.Root()}
+	for _, d := range c.Unread {
+		cmp.blind[string(d)] = false
+	}
+	cover := &coverage{state: matcher.Root(), root: matcher.RootRule()}
 	if !o.Verify {
 		cover.extra = filehash.WantPrior
 	}
@@ -171,6 +174,7 @@ type comparison struct {
 	cur     *baseline.Cursor
 	rec     *baseline.Record // the next one of the baseline; nil: not yet known
 	n       int              // its number
+	blind   map[string]bool  // directories that the baseline does not know the content of; true: reported
 	unknown [][]byte         // directories that could not be read, one in the other: what is missing below them is not removed
 	gone    []lost
 	fresh   []fresh
@@ -332,6 +336,9 @@ func (c *comparison) both(rec *baseline.Record, n int, e *filehash.Entry) {
 
 func (c *comparison) added(dir []byte, e *filehash.Entry) {
 	c.report.Summary.Files++
+	if c.inBlind(dir) {
+		return
+	}
 	path := baseline.JoinPath(dir, e.Name)
 	if p, bad := problem(dir, e); bad {
 		c.report.Problems = append(c.report.Problems, p)
@@ -344,6 +351,28 @@ func (c *comparison) added(dir []byte, e *filehash.Entry) {
 		c.fresh = append(c.fresh, freshOf(len(c.report.Changes), e, rule))
 	}
 	c.report.Changes = append(c.report.Changes, Change{Path: path, Kind: Added, Severity: rule.Severity})
+}
+
+// inBlind tells whether a directory lies in one that could not be read when the
+// baseline was taken: what is in it now may have been there then. It is
+// reported as a problem, once.
+func (c *comparison) inBlind(dir []byte) bool {
+	if len(c.blind) == 0 {
+		return false
+	}
+	for d := dir; len(d) > 0; d = d[:max(0, bytes.LastIndexByte(d, '/'))] {
+		reported, blind := c.blind[string(d)]
+		if !blind {
+			continue
+		}
+		if !reported {
+			c.blind[string(d)] = true
+			c.report.Problems = append(c.report.Problems, Problem{Path: bytes.Clone(d), Kind: Unreadable, Dir: true,
+				Reason: "what was in it is not in the baseline, which could not read it when it was taken"})
+		}
+		return true
+	}
+	return false
 }
 
 // mount notes a directory that was not entered.
@@ -376,6 +405,9 @@ func within(dir, base []byte) bool {
 
 // rule returns the policy's rule for a record.
 func (c *comparison) rule(rec *baseline.Record) *policy.Rule {
+	if len(rec.Dir) == 0 {
+		return c.matcher.RootRule()
+	}
 	s := c.matcher.Root()
 	for _, name := range bytes.Split(rec.Dir, []byte("/")) {
 		if len(name) > 0 {

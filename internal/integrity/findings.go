@@ -2,11 +2,13 @@ package integrity
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"strings"
 
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/state"
+	"github.com/zeebo/blake3"
 )
 
 // maxFindings bounds what one comparison stores: beyond it, one more finding
@@ -22,9 +24,24 @@ func (e *Engine) store(ctx context.Context, r *Report) error {
 		report = finding.ReportPartial
 	}
 	return e.Store.Update(ctx, func(tx *state.Tx) (err error) {
-		r.Findings, err = report(tx, Source, "baseline:"+r.Baseline.Name, found, r.Started)
+		r.Findings, err = report(tx, Source, scope(r), found, r.Started)
 		return err
 	})
+}
+
+// scope is under which name findings of a report are kept. Those of the host
+// are of the current baseline and the tree that it was taken of; looking at
+// another tree, or with a former baseline, must not resolve them.
+func scope(r *Report) string {
+	s := "baseline:" + r.Baseline.Name
+	if !r.Baseline.Current {
+		s += "@" + r.Baseline.ID
+	}
+	if r.Tree != r.Baseline.Tree {
+		sum := blake3.Sum256([]byte(r.Tree)) // a path may be longer than a scope
+		s += " tree:" + hex.EncodeToString(sum[:8])
+	}
+	return s
 }
 
 // findings turns the changes of a report, the worst of which come first, into
@@ -63,7 +80,12 @@ func (c *Change) finding(r *Report) finding.Finding {
 		f.Title = "File of the baseline moved"
 		f.Evidence["from"] = string(c.From)
 		for _, a := range c.Attributes {
-			f.Evidence[a.Name+".old"], f.Evidence[a.Name+".new"] = a.Old, a.New
+			for key, value := range map[string]string{a.Name + ".old": a.Old, a.Name + ".new": a.New} {
+				if before, several := f.Evidence[key]; several { // extended attributes
+					value = before + "; " + value
+				}
+				f.Evidence[key] = value
+			}
 		}
 		f.Remediation = "Find out who moved it; when that was right, take a new baseline: mobileops integrity baseline"
 	case Changed:

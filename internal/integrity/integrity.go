@@ -105,6 +105,7 @@ func (e *Engine) lock(ctx context.Context, name, doing string) (*state.Lock, err
 type coverage struct {
 	state *policy.State
 	extra filehash.Want // wanted of everything with content or extended attributes
+	root  *policy.Rule  // of "/" itself, in the coverage of "/"
 }
 
 const xattrAttrs = policy.Xattrs | policy.ACL | policy.Caps | policy.SELinux
@@ -127,6 +128,17 @@ func (c *coverage) Select(name []byte) (filehash.Want, any) {
 	return want, r
 }
 
+func (c *coverage) SelectRoot() (filehash.Want, any) {
+	if c.root == nil {
+		return 0, nil
+	}
+	want := filehash.WantEntry
+	if c.root.Attrs&xattrAttrs != 0 {
+		want |= filehash.WantXattrs
+	}
+	return want, c.root
+}
+
 func (c *coverage) Enter(name []byte) filehash.Selector {
 	s := c.state.Enter(name)
 	switch {
@@ -135,7 +147,7 @@ func (c *coverage) Enter(name []byte) filehash.Selector {
 	case s == c.state:
 		return c
 	}
-	return &coverage{s, c.extra}
+	return &coverage{state: s, extra: c.extra}
 }
 
 func (c *coverage) Names() ([]string, bool) { return c.state.OnlyNames() }

@@ -1,6 +1,7 @@
 package integrity
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -84,12 +85,16 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 	defer w.Abort()
 
 	t := &Taken{}
-	opts.Select = &coverage{state: o.Policy.Compile().Root()}
+	m := o.Policy.Compile()
+	opts.Select = &coverage{state: m.Root(), root: m.RootRule()}
 	opts.CrossDevice = o.Policy.CrossFilesystems
 	var rec baseline.Record
 	err = filehash.Walk(ctx, tree, opts, func(b *filehash.Batch) error {
 		if b.Err != nil {
 			t.Problems = append(t.Problems, dirProblem(b))
+			if len(c.Unread) < baseline.MaxUnread {
+				c.Unread = append(c.Unread, bytes.Clone(b.Dir))
+			}
 		}
 		for i := range b.Entries {
 			en := &b.Entries[i]

@@ -162,24 +162,23 @@ func (d *dir) openChild(w *worker, i int) (*dir, error) {
 	if c.depth > maxDepth {
 		return c, errTooDeep
 	}
-	w.noatimeRefused = false
-	fd, e := w.openAt(d.fd, d.namez(i), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK)
+	// Looking before opening: opening the place of an automount would mount it,
+	// and wait for a server that may be dead.
+	var info Info
+	e := lstatAt(d.fd, d.namez(i), &info)
+	if e == 0 && info.Dev != d.dev && !d.few && !w.walk.opts.CrossDevice {
+		return nil, nil
+	}
+	if e == 0 {
+		w.noatimeRefused = false
+		c.fd, e = w.openAt(d.fd, d.namez(i), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK)
+	}
 	switch e {
 	case 0:
+		c.dev = info.Dev
+		return c, nil
 	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP: // gone, or replaced by something else, since it was listed
 		return nil, nil
-	default:
-		return c, e
 	}
-	var info Info
-	if e := fstat(fd, &info); e != 0 {
-		unix.Close(fd)
-		return c, e
-	}
-	if info.Dev != d.dev && !d.few && !w.walk.opts.CrossDevice {
-		unix.Close(fd)
-		return nil, nil
-	}
-	c.fd, c.dev = fd, info.Dev
-	return c, nil
+	return c, e
 }

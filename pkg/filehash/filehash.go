@@ -115,7 +115,7 @@ type Entry struct {
 // Batch is some entries of one directory, in order. It and what it refers to
 // are valid only until the callback returns.
 type Batch struct {
-	Dir     []byte // path of the directory below the walk's root, "/"-rooted: "/", "/usr/bin"
+	Dir     []byte // path of the directory below the walk's root, "/"-rooted: "/", "/usr/bin"; empty for the root itself
 	Entries []Entry
 	Err     error // the directory could not be opened or listed to its end
 }
@@ -180,6 +180,13 @@ type Selector interface {
 	// when they are few and known. Then the directory is not listed, and
 	// what is below may lie on other filesystems.
 	Names() ([]string, bool)
+}
+
+// RootSelector is a Selector that may want the root of the walk itself. It is
+// reported first, in a batch of its own with an empty Dir, under the name "/".
+type RootSelector interface {
+	Selector
+	SelectRoot() (Want, any)
 }
 
 // PriorAnswer is what is known of a file before it is read.

@@ -69,8 +69,14 @@ func (b *bigFile) help(w *worker) {
 // hash hashes the segments [first, end): from a mapping when they are in the
 // page cache, and what that leaves by reading.
 func (b *bigFile) hash(w *worker, first, end int) error {
-	if w.walk.rate == nil && b.cached(w, first) {
-		first = b.mapped(w, first, end)
+	if w.walk.rate == nil {
+		cached := first
+		for cached < end && b.cached(w, cached) {
+			cached++
+		}
+		if cached > first {
+			first = b.mapped(w, first, cached)
+		}
 	}
 	for i := first; i < end; i++ {
 		n, err := preadFull(b.fd, w.buf, int64(i)*segmentBytes)

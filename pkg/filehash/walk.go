@@ -73,6 +73,10 @@ func Walk(ctx context.Context, root string, opts Options, emit func(*Batch) erro
 	w.cond.L = &w.mu
 	w.pool.New = func() any { return &Batch{Entries: make([]Entry, 0, chunkEntries)} }
 
+	if err := w.root(fd, info); err != nil {
+		unix.Close(fd)
+		return err
+	}
 	top := &dir{fd: fd, path: []byte("/"), sel: opts.Select, dev: info.Dev}
 	w.head = &slot{d: top, lo: -1}
 
@@ -93,6 +97,25 @@ func Walk(ctx context.Context, root string, opts Options, emit func(*Batch) erro
 		w.err = ctx.Err()
 	}
 	return w.err
+}
+
+// root reports the root itself when it is wanted.
+func (w *walk) root(fd int, info Info) error {
+	rs, ok := w.opts.Select.(RootSelector)
+	if !ok {
+		return nil
+	}
+	want, tag := rs.SelectRoot()
+	if want&WantEntry == 0 {
+		return nil
+	}
+	e := Entry{Name: []byte("/"), Info: info, Tag: tag}
+	if want&WantXattrs != 0 {
+		wk := worker{scratch: make([]byte, scratchBytes)}
+		e.Err = wk.xattrs(fd, &e)
+	}
+	w.ctr.Files.Add(1)
+	return w.emit(&Batch{Dir: []byte{}, Entries: []Entry{e}})
 }
 
 // fail ends the walk with err, unless it failed already.

@@ -2,9 +2,14 @@ package filehash
 
 import (
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// scratchBytes holds the names of all extended attributes (XATTR_LIST_MAX) and
+// any path (PATH_MAX).
+const scratchBytes = 64 << 10
 
 // worker is one goroutine of a walk, with the buffers that it reuses.
 type worker struct {
@@ -27,7 +32,7 @@ func newWorker(w *walk, n int) *worker {
 
 func (w *worker) run() {
 	w.dents = make([]byte, 32<<10)
-	w.scratch = make([]byte, 64<<10) // XATTR_LIST_MAX, and above PATH_MAX
+	w.scratch = make([]byte, scratchBytes)
 	w.buf = make([]byte, segmentBytes)
 	for {
 		big, s := w.walk.take(w.n)
@@ -148,6 +153,14 @@ func (w *worker) entry(d *dir, i int, e *Entry, want Want) bool {
 	return true
 }
 
+// A file that another program holds a lease on (fcntl(2), F_SETLEASE; file
+// servers do) refuses the first attempt to open it and asks that program to
+// give it up.
+const (
+	leaseRetries = 20
+	leaseWait    = 50 * time.Millisecond
+)
+
 // regular opens and reads a regular file, unless Prior vouches for it.
 func (w *worker) regular(d *dir, i int, e *Entry, want Want) bool {
 	var ans PriorAnswer
@@ -163,6 +176,9 @@ func (w *worker) regular(d *dir, i int, e *Entry, want Want) bool {
 	// O_NONBLOCK and O_NOCTTY: should a FIFO or a terminal have taken the
 	// file's place since it was listed, opening it has no effect.
 	fd, errno := w.openAt(d.fd, d.namez(i), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	for n := 0; errno == unix.EAGAIN && n < leaseRetries && sleep(w.walk.ctx, leaseWait) == nil; n++ {
+		fd, errno = w.openAt(d.fd, d.namez(i), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	}
 	if errno == unix.ENOENT {
 		return false
 	}

@@ -17,6 +17,9 @@ const maxXattrs = 256 << 10
 // errXattrsTooLarge is reported for a file with more than that.
 var errXattrsTooLarge = errors.New("more than 256 KiB of extended attributes")
 
+// errNoProc is reported where extended attributes cannot be reached.
+var errNoProc = errors.New("extended attributes cannot be read without /proc")
+
 // xattrs reads the extended attributes of an open file, sorted by name.
 func (w *worker) xattrs(fd int, e *Entry) error {
 	n, err := unix.Flistxattr(fd, w.scratch)
@@ -33,6 +36,9 @@ func (w *worker) xattrs(fd int, e *Entry) error {
 func (w *worker) xattrsAt(d *dir, i int, e *Entry) error {
 	path := "/proc/self/fd/" + strconv.Itoa(d.fd) + "/" + string(d.name(i))
 	n, err := unix.Llistxattr(path, w.scratch)
+	if errors.Is(err, unix.ENOENT) && unix.Access("/proc/self/fd", unix.F_OK) != nil {
+		return errNoProc
+	}
 	if err != nil || n == 0 {
 		return noXattrs(err)
 	}

@@ -69,8 +69,14 @@ type Header struct {
 	UID          int       `json:"uid"`        // who took it: not everything is readable to everyone
 	PolicyName   string    `json:"policy_name"`
 	PolicyDigest Hash      `json:"policy_digest"`
+	// Unread are the directories that could not be listed to their end, up to
+	// MaxUnread of them: nothing is known of what was in them.
+	Unread [][]byte `json:"unread,omitempty"`
 	Counts
 }
+
+// MaxUnread bounds Header.Unread.
+const MaxUnread = 1000
 
 // Counts say how much a baseline covers.
 type Counts struct {
@@ -134,7 +140,7 @@ func (r *Record) Clone() Record {
 func JoinPath(dir, name []byte) []byte {
 	p := make([]byte, 0, len(dir)+1+len(name))
 	p = append(p, dir...)
-	if len(dir) != 1 {
+	if len(dir) > 1 {
 		p = append(p, '/')
 	}
 	return append(p, name...)

@@ -270,7 +270,7 @@ func parseHead(b []byte) (h blockHead, err error) {
 		bad = CorruptError{Reason: fmt.Sprintf("it claims to unpack to %d bytes", raw)}
 	}
 	i := bytes.IndexByte(key, 0)
-	if bad.Reason == "" && (i < 1 || len(key) > maxPath+256) {
+	if bad.Reason == "" && (i < 0 || len(key) > maxPath+256) {
 		bad = CorruptError{Reason: "its first key is malformed"}
 	}
 	if bad.Reason != "" {
