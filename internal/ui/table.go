@@ -13,7 +13,8 @@ type Column struct {
 	// Min makes the column one that may be shortened, to this many columns of
 	// the terminal, when the table is wider than the terminal. 0: never.
 	Min int
-	// KeepEnd shortens at the beginning: a path is told apart by its end.
+	// KeepEnd shortens at the beginning: a path is told apart by its end. Such
+	// columns are shortened only after all others, for people copy from them.
 	KeepEnd bool
 	// Drop makes the column one that may be left out when shortening is not
 	// enough; the greatest goes first. 0: never.
@@ -37,6 +38,10 @@ type Table struct {
 
 // gap is what stands between two columns.
 const gap = 2
+
+// widestPadded is up to which width a column is aligned outside of a terminal.
+// Without it, one name of thousands of bytes would fill every row with spaces.
+const widestPadded = 120
 
 // NewTable returns an empty table that prints to Out.
 func (s *Streams) NewTable(columns ...Column) *Table { return &Table{s: s, columns: columns} }
@@ -86,8 +91,11 @@ func (t *Table) line(w *bufio.Writer, row []Cell, widths []int) {
 		if widths[i] < 0 {
 			continue
 		}
-		text := cut(cell.Text, widths[i], t.columns[i].KeepEnd)
-		missing := widths[i] - columns(text)
+		text := cell.Text
+		if t.fits() {
+			text = cut(text, widths[i], t.columns[i].KeepEnd)
+		}
+		missing := max(0, widths[i]-columns(text))
 		if !first {
 			pad += gap
 		}
@@ -112,6 +120,9 @@ func (t *Table) line(w *bufio.Writer, row []Cell, widths []int) {
 	w.WriteByte('\n')
 }
 
+// fits reports whether the table is made to fit a terminal.
+func (t *Table) fits() bool { return t.s.OutTTY && t.s.Width > 0 }
+
 // layout returns the width of each column, -1 for one that is left out.
 func (t *Table) layout() []int {
 	widths := make([]int, len(t.columns))
@@ -121,7 +132,10 @@ func (t *Table) layout() []int {
 			widths[i] = max(widths[i], columns(row[i].Text))
 		}
 	}
-	if !t.s.OutTTY || t.s.Width <= 0 {
+	if !t.fits() {
+		for i := range widths {
+			widths[i] = min(widths[i], widestPadded)
+		}
 		return widths
 	}
 	least := func(i int) int {
@@ -144,8 +158,12 @@ func (t *Table) layout() []int {
 	}
 	for total(widths, func(i int) int { return widths[i] }) > t.s.Width {
 		widest := -1
-		for i := range t.columns {
-			if widths[i] > least(i) && (widest < 0 || widths[i] > widths[widest]) {
+		for i, c := range t.columns {
+			if widths[i] <= least(i) {
+				continue
+			}
+			later := widest >= 0 && c.KeepEnd != t.columns[widest].KeepEnd
+			if widest < 0 || later && !c.KeepEnd || !later && widths[i] > widths[widest] {
 				widest = i
 			}
 		}

@@ -89,3 +89,32 @@ func TestEmptyTablePrintsNothing(t *testing.T) {
 		t.Errorf("%q, %v", out, err)
 	}
 }
+
+func TestPathsAreShortenedLast(t *testing.T) {
+	s, out, _ := Test(nil)
+	s.OutTTY, s.Width = true, 50
+	table := s.NewTable(Column{Title: "PATH", Min: 12, KeepEnd: true}, Column{Title: "WHAT", Min: 10})
+	path := "/usr/lib/a/path/of/40/columns/libssl.so.3"
+	table.Row(path[:36], "size 3 to 4, mtime, ctime, content")
+	if err := table.Print(); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); !strings.Contains(got, path[:36]+"  size 3 to 4…\n") {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestOneLongNameDoesNotWidenEveryRowOfAPipe(t *testing.T) {
+	s, out, _ := Test(nil)
+	table := s.NewTable(Column{Title: "PATH", Min: 12, KeepEnd: true}, Column{Title: "WHAT"})
+	long := strings.Repeat("x", 4000)
+	table.Row(long, "added")
+	table.Row("/etc/passwd", "changed")
+	if err := table.Print(); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out.String(), "\n")
+	if lines[1] != long+"  added" || len(lines[2]) != widestPadded+gap+len("changed") {
+		t.Errorf("%d and %d bytes", len(lines[1]), len(lines[2]))
+	}
+}

@@ -58,7 +58,7 @@ func runList(a *app.App, root *cobra.Command) error {
 	}
 	theme := a.Streams.Theme()
 	table := a.Streams.NewTable(
-		ui.Column{Title: "BEFORE", Min: 24}, ui.Column{Title: "NOW", Min: 24}, ui.Column{Title: "READY"}, ui.Column{Title: "DOES", Min: 16, Drop: 1})
+		ui.Column{Title: "BEFORE", Min: 14}, ui.Column{Title: "NOW", Min: 14}, ui.Column{Title: "READY"}, ui.Column{Title: "DOES", Min: 16, Drop: 1})
 	for _, c := range report.Calls {
 		ready := ui.Cell{Text: "yes", Style: theme.Good}
 		if !c.Ready {

@@ -188,7 +188,7 @@ func printTable(a *app.App, report *listReport, now time.Time) error {
 	theme := a.Streams.Theme()
 	table := a.Streams.NewTable(
 		ui.Column{Title: "ID"}, ui.Column{Title: "SEVERITY"}, ui.Column{Title: "STATE", Drop: 3}, ui.Column{Title: "AGE", Drop: 2},
-		ui.Column{Title: "SOURCE", Drop: 4}, ui.Column{Title: "SUBJECT", Min: 20, KeepEnd: true}, ui.Column{Title: "TITLE", Min: 20, Drop: 1})
+		ui.Column{Title: "SOURCE", Drop: 4}, ui.Column{Title: "SUBJECT", Min: 16, KeepEnd: true}, ui.Column{Title: "TITLE", Min: 20, Drop: 1})
 	for _, r := range report.Findings {
 		table.Row(
 			r.ID(),

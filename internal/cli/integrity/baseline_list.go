@@ -48,9 +48,9 @@ func runBaselineList(ctx context.Context, a *app.App) error {
 	}
 	now := time.Now()
 	table := a.Streams.NewTable(
-		ui.Column{Title: "NAME"}, ui.Column{Title: "ID"}, ui.Column{Title: "USE"}, ui.Column{Title: "TAKEN"},
-		ui.Column{Title: "ENTRIES", Right: true}, ui.Column{Title: "CONTENT", Right: true, Drop: 1},
-		ui.Column{Title: "POLICY", Drop: 2}, ui.Column{Title: "TREE", Min: 4, Drop: 3}, ui.Column{Title: "HOST", Min: 6, Drop: 4})
+		ui.Column{Title: "NAME", Min: 6}, ui.Column{Title: "ID"}, ui.Column{Title: "USE"}, ui.Column{Title: "TAKEN"},
+		ui.Column{Title: "ENTRIES", Right: true, Drop: 1}, ui.Column{Title: "CONTENT", Right: true, Drop: 2},
+		ui.Column{Title: "POLICY", Drop: 3}, ui.Column{Title: "TREE", Min: 4, Drop: 4}, ui.Column{Title: "HOST", Min: 6, Drop: 5})
 	for _, b := range list {
 		use := "former"
 		if b.Current {

@@ -165,7 +165,7 @@ func printReportLines(a *app.App, r *engine.Report) error {
 func printChanges(a *app.App, r *engine.Report) error {
 	theme := a.Streams.Theme()
 	table := a.Streams.NewTable(ui.Column{Title: "SEVERITY"}, ui.Column{Title: "CHANGE"},
-		ui.Column{Title: "PATH", Min: 24, KeepEnd: true}, ui.Column{Title: "WHAT", Min: 16})
+		ui.Column{Title: "PATH", Min: 20, KeepEnd: true}, ui.Column{Title: "WHAT", Min: 16, Drop: 1})
 	for i := range r.Changes {
 		c := &r.Changes[i]
 		table.Row(
@@ -203,7 +203,7 @@ const shownProblems = 20
 
 func printProblems(a *app.App, list []engine.Problem) error {
 	theme := a.Streams.Theme()
-	table := a.Streams.NewTable(ui.Column{Title: "NOT READ"}, ui.Column{Title: "PATH", Min: 24, KeepEnd: true}, ui.Column{Title: "REASON", Min: 16})
+	table := a.Streams.NewTable(ui.Column{Title: "NOT READ"}, ui.Column{Title: "PATH", Min: 20, KeepEnd: true}, ui.Column{Title: "REASON", Min: 16, Drop: 1})
 	for i, p := range list {
 		if i == shownProblems {
 			break

@@ -191,9 +191,9 @@ func printRecords(s *ui.Streams, found *newest) error {
 		return lines.Flush()
 	}
 	table := s.NewTable(
-		ui.Column{Title: "RECORD", Right: true, Drop: 3}, ui.Column{Title: "TIME"}, ui.Column{Title: "USER", Min: 6},
-		ui.Column{Title: "FROM", Min: 8, Drop: 2}, ui.Column{Title: "STATUS", Right: true},
-		ui.Column{Title: "COMMAND", Min: 16}, ui.Column{Title: "RESULT", Min: 10, Drop: 1})
+		ui.Column{Title: "RECORD", Right: true, Drop: 4}, ui.Column{Title: "TIME"}, ui.Column{Title: "USER", Min: 6, Drop: 1},
+		ui.Column{Title: "FROM", Min: 8, Drop: 3}, ui.Column{Title: "STATUS", Right: true},
+		ui.Column{Title: "COMMAND", Min: 11}, ui.Column{Title: "RESULT", Min: 24, Drop: 2})
 	theme := s.Theme()
 	for _, r := range found.records() {
 		status := ui.Cell{Text: strconv.Itoa(r.Status)}
