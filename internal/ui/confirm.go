@@ -18,7 +18,13 @@ func (s *Streams) Confirm(ctx context.Context, question, flag string) (bool, err
 	}
 	fmt.Fprintf(s.Err, "%s [y/N] ", Printable(question))
 	answer := make(chan string, 1)
-	go func() { answer <- s.readLine() }()
+	go func() {
+		line, ended := s.readLine()
+		if !ended { // Ctrl-D leaves the cursor behind the question
+			fmt.Fprintln(s.Err)
+		}
+		answer <- line
+	}()
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(s.Err)
@@ -36,16 +42,19 @@ func (s *Streams) Confirm(ctx context.Context, question, flag string) (bool, err
 const maxAnswer = 1024
 
 // readLine reads up to the end of a line and nothing behind it, which may
-// belong to somebody else.
-func (s *Streams) readLine() string {
+// belong to somebody else. It says whether there was such an end.
+func (s *Streams) readLine() (text string, ended bool) {
 	var line []byte
 	var one [1]byte
 	for len(line) < maxAnswer {
 		n, err := s.In.Read(one[:])
-		if n == 0 && err != nil || n == 1 && one[0] == '\n' {
+		if n == 1 && one[0] == '\n' {
+			return string(line), true
+		}
+		if n == 0 && err != nil {
 			break
 		}
 		line = append(line, one[:n]...)
 	}
-	return string(line)
+	return string(line), false
 }

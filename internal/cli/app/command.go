@@ -27,7 +27,8 @@ type Spec struct {
 	Aliases []string
 	Args    cobra.PositionalArgs // nil: no arguments
 	// Statuses are the exit statuses it can return, each with what it means
-	// here. 0, 2, 3 and 130 are added where missing.
+	// here. 0, 2, 3 and 130 are added where missing; where the state is used,
+	// also 4, 5 and 8.
 	Statuses []Status
 	Files    []string // files it touches, each "path: what for"
 	// Audited commands leave a record of who ran them, with what and what came of it.
@@ -51,7 +52,7 @@ func (a *App) Command(s Spec) *cobra.Command {
 	if s.Args == nil {
 		s.Args = cobra.NoArgs
 	}
-	s.Statuses = completeStatuses(s.Statuses)
+	s.Statuses = completeStatuses(&s)
 	cmd := &cobra.Command{
 		Use:                   s.Use,
 		Aliases:               s.Aliases,
@@ -102,14 +103,21 @@ func (a *App) dress(cmd *cobra.Command, s *Spec) {
 // SpecOf returns the Spec that a command was built from, or nil for a noun.
 func (a *App) SpecOf(cmd *cobra.Command) *Spec { return a.specs[cmd] }
 
-func completeStatuses(given []Status) []Status {
-	all := slices.Clone(given)
-	for _, s := range []Status{
+func completeStatuses(spec *Spec) []Status {
+	all := slices.Clone(spec.Statuses)
+	usual := []Status{
 		{0, "done"},
 		{2, "unknown flag or bad value; nothing was done"},
 		{3, "failed; the message says at what"},
 		{130, "interrupted"},
-	} {
+	}
+	if spec.Audited || slices.ContainsFunc(spec.Files, func(f string) bool { return strings.Contains(f, "state.db") }) {
+		usual = append(usual,
+			Status{4, "the state or the configuration belongs to another user"},
+			Status{5, "the state is damaged, or others than root can write root's configuration"},
+			Status{8, "another process holds the state for longer than --lock-timeout"})
+	}
+	for _, s := range usual {
 		if !slices.ContainsFunc(all, func(g Status) bool { return g.Code == s.Code }) {
 			all = append(all, s)
 		}

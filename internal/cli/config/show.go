@@ -31,6 +31,7 @@ MOBILEOPS_LOCK_TIMEOUT=1m mobileops config show lock_timeout
 		Args: cobra.MaximumNArgs(1),
 		Statuses: []app.Status{
 			{Code: 2, Text: "unknown key, or a file with mistakes; each is named with its line"},
+			{Code: 4, Text: "the file may not be read"},
 			{Code: 5, Text: "others than root can write the file that root would follow"},
 		},
 		Files:    files(),

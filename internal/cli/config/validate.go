@@ -30,6 +30,7 @@ mobileops config validate ./config.yaml && sudo install -m 644 config.yaml /etc/
 			{Code: 0, Text: "nothing is wrong with it"},
 			{Code: 1, Text: "mistakes were found"},
 			{Code: 2, Text: "there is no such file"},
+			{Code: 4, Text: "the file may not be read"},
 			{Code: 5, Text: "others than root can write the file that root would follow"},
 		},
 		Files:    files(),

@@ -29,7 +29,7 @@ mobileops integrity baseline export --name app --force app.baseline
 		Args: cobra.ExactArgs(1),
 		Statuses: []app.Status{
 			{Code: 2, Text: "FILE exists and --force was not given; nothing was done"},
-			{Code: 5, Text: "the baseline is damaged, or not the one in the catalogue"},
+			{Code: 5, Text: "the baseline or the state is damaged, or the baseline is not the one in the catalogue"},
 			{Code: 7, Text: "there is no such baseline"},
 		},
 		Files:    []string{baselineFile, stateFile},

@@ -52,6 +52,7 @@ func runBaselineRemove(ctx context.Context, a *app.App, ref string, yes bool) er
 		}
 		if !ok {
 			a.OnlyLooked()
+			a.Streams.Notice("nothing was removed")
 			return failure.Silent(failure.No)
 		}
 	}

@@ -26,7 +26,7 @@ mobileops integrity baseline show --output json | jq -r '.baselines[0].root'  # 
 `,
 		Args: cobra.MaximumNArgs(1),
 		Statuses: []app.Status{
-			{Code: 5, Text: "the baseline is damaged, or not the one in the catalogue"},
+			{Code: 5, Text: "the baseline or the state is damaged, or the baseline is not the one in the catalogue"},
 			{Code: 7, Text: "there is no such baseline"},
 		},
 		Files:    []string{baselineFile, stateFile},

@@ -33,7 +33,7 @@ func comparedStatuses() []app.Status {
 	return []app.Status{
 		{Code: 0, Text: "clean: everything is as in the baseline"},
 		{Code: 1, Text: "there are changes; with --fail-on: of that severity or above"},
-		{Code: 5, Text: "the baseline is damaged, or not the one in the catalogue"},
+		{Code: 5, Text: "the baseline or the state is damaged, or the baseline is not the one in the catalogue"},
 		{Code: 6, Text: "something was unreadable or kept changing, whatever else was found"},
 		{Code: 7, Text: "there is no such baseline"},
 		{Code: 8, Text: "another operation on that baseline is under way; its holder is named"},

@@ -36,6 +36,8 @@ mobileops integrity policy explain --quiet /etc/mobileops || echo "not watched" 
 			{Code: 0, Text: "all of the paths are covered"},
 			{Code: 1, Text: "one of them is not"},
 			{Code: 2, Text: "there is no such policy, or its file has mistakes"},
+			{Code: 4, Text: "the policy or the configuration may not be read"},
+			{Code: 5, Text: "others than root can write root's configuration"},
 		},
 		Files:    []string{"FILE: the policy, when P is not a built-in one"},
 		Run:      func(_ context.Context, args []string) error { return runPolicyExplain(a, &opts, args) },

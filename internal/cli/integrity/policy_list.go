@@ -22,6 +22,10 @@ for what such a file looks like.`,
 mobileops integrity policy list
 mobileops integrity policy list --output json | jq -r '.policies[].name'
 `,
+		Statuses: []app.Status{
+			{Code: 4, Text: "the configuration may not be read"},
+			{Code: 5, Text: "others than root can write root's configuration"},
+		},
 		Run: func(context.Context, []string) error { return runPolicyList(a) },
 	})
 }

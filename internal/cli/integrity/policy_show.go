@@ -29,6 +29,7 @@ mobileops integrity policy show full --output json | jq '.rules | length'
 		Args: cobra.ExactArgs(1),
 		Statuses: []app.Status{
 			{Code: 2, Text: "there is no such policy, or its file has mistakes"},
+			{Code: 4, Text: "the file may not be read"},
 		},
 		Files:    []string{"FILE: the policy, when NAME is not a built-in one"},
 		Run:      func(_ context.Context, args []string) error { return runPolicyShow(a, args[0]) },

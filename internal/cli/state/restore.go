@@ -80,6 +80,7 @@ func runRestore(ctx context.Context, a *app.App, opts restoreOptions, file strin
 			return err
 		}
 		if !ok {
+			a.Streams.Notice("nothing was restored")
 			return failure.Silent(failure.No)
 		}
 	}
