@@ -3,12 +3,12 @@ package integrity
 import (
 	"context"
 	"errors"
-	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
+	"github.com/mobileops/mobileops/internal/cli/moment"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
 	engine "github.com/mobileops/mobileops/internal/integrity"
@@ -154,20 +154,13 @@ func parseShare(s string) (float64, error) {
 	return v, nil
 }
 
-// parseAge reads a duration that may be in days or weeks.
+// parseAge reads --max-age.
 func parseAge(s string) (time.Duration, error) {
 	if s == "" {
 		return 0, nil
 	}
-	for unit, length := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
-		if n, ok := strings.CutSuffix(s, unit); ok {
-			if v, err := strconv.ParseFloat(n, 64); err == nil && v > 0 && v < math.MaxInt64/float64(length) {
-				return time.Duration(v * float64(length)), nil
-			}
-		}
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
+	d, ok := moment.Span(s)
+	if !ok || d <= 0 {
 		return 0, failure.Errorf(failure.Usage, "--max-age %q: write an age such as 7d or 12h", s)
 	}
 	return d, nil

@@ -1,6 +1,6 @@
 // Package moment reads points in time as people type them in flags such as
-// --since: a span before now ("90m", "24h", "7d", "1w2d") or a date of the
-// local time zone ("2026-05-01", "2026-05-01 14:30", RFC 3339 with its own).
+// --since and --until: a span before or after now ("90m", "24h", "7d", "1w2d")
+// or a date of the local time zone ("2026-05-01", "2026-05-01 14:30", RFC 3339 with its own).
 package moment
 
 import (
@@ -15,6 +15,20 @@ func Past(s string, now time.Time, end bool) (time.Time, bool) {
 	if d, ok := Span(s); ok {
 		return now.Add(-d), true
 	}
+	return date(s, now, end)
+}
+
+// Future reads a moment after now: a span from it, or a date. A day stands for
+// its last moment, for all of it counts.
+func Future(s string, now time.Time) (time.Time, bool) {
+	if d, ok := Span(s); ok {
+		return now.Add(d), true
+	}
+	return date(s, now, true)
+}
+
+// date reads a day, or a moment of now's time zone or with its own.
+func date(s string, now time.Time, end bool) (time.Time, bool) {
 	if day, err := time.ParseInLocation(time.DateOnly, s, now.Location()); err == nil {
 		if end {
 			day = day.AddDate(0, 0, 1).Add(-1)

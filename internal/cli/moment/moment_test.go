@@ -29,3 +29,28 @@ func TestPast(t *testing.T) {
 		}
 	}
 }
+
+func TestSpan(t *testing.T) {
+	for s, want := range map[string]time.Duration{
+		"90d": 90 * 24 * time.Hour, "12h": 12 * time.Hour, "1w2d": 9 * 24 * time.Hour, "45m": 45 * time.Minute, "1h30m": 90 * time.Minute, "0s": 0, "7s": 7 * time.Second,
+	} {
+		if got, ok := Span(s); !ok || got != want {
+			t.Errorf("%q: %v, %v", s, got, ok)
+		}
+	}
+	for _, s := range []string{"", "d", "90", "9x", "-1d", "1.5d", "9999999d", "999999w", "1d ", "٣d", "1h2"} {
+		if got, ok := Span(s); ok {
+			t.Errorf("%q: %v", s, got)
+		}
+	}
+}
+
+func TestFuture(t *testing.T) {
+	now := time.Date(2026, 5, 10, 12, 0, 0, 0, time.FixedZone("test", 2*3600))
+	if got, ok := Future("90d", now); !ok || !got.Equal(now.AddDate(0, 0, 90)) {
+		t.Errorf("90d is %v, %v", got, ok)
+	}
+	if got, ok := Future("2026-05-31", now); !ok || got.Format(time.DateTime) != "2026-05-31 23:59:59" {
+		t.Errorf("the whole day is %v, %v", got, ok)
+	}
+}
