@@ -16,7 +16,7 @@ import (
 // Filter says which records List returns. A zero field lets everything pass.
 type Filter struct {
 	Sources     []string  // any of these
-	Rules       []string  // any of these
+	Rules       []string  // any of these, each with or without SOURCE/ before it
 	Tags        []string  // has any of these
 	States      []State   // any of these
 	MinSeverity Severity  // at least this
@@ -30,7 +30,7 @@ type Filter struct {
 func (f *Filter) match(r *Record) bool {
 	if r.Severity < f.MinSeverity ||
 		len(f.Sources) > 0 && !slices.Contains(f.Sources, r.Source) ||
-		len(f.Rules) > 0 && !slices.Contains(f.Rules, r.Rule) ||
+		len(f.Rules) > 0 && !slices.Contains(f.Rules, r.Rule) && !slices.Contains(f.Rules, r.Source+"/"+r.Rule) ||
 		len(f.States) > 0 && !slices.Contains(f.States, r.State) ||
 		!f.Since.IsZero() && r.LastSeen.Before(f.Since) {
 		return false
