@@ -76,6 +76,11 @@ func entries(tx *state.Tx) ([]Entry, error) {
 // name, or the one whose id begins with the part behind an "@", as in
 // "default@3f2a".
 func (e *Engine) Find(ctx context.Context, name string) (Entry, error) {
+	// A name that no baseline can have, such as that of an empty variable in a
+	// script, is a mistake, and no reason to take a baseline.
+	if bare, _, _ := strings.Cut(name, "@"); CheckName(bare) != nil {
+		return Entry{}, CheckName(bare)
+	}
 	list, err := e.List(ctx)
 	if err != nil {
 		return Entry{}, err
