@@ -127,6 +127,9 @@ func fingerprint(key ed25519.PublicKey) string {
 // readSmall reads a regular file of at most limit bytes.
 func readSmall(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, failure.Hint(failure.Wrap(failure.NotAllowed, err), "run as root, or choose another place with --state-dir")
+	}
 	if err != nil {
 		return nil, err
 	}

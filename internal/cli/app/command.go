@@ -168,6 +168,10 @@ func (a *App) guarded(ctx context.Context, s *Spec, args []string) (err error) {
 	return s.Run(ctx, args)
 }
 
+// recordTime bounds how long an interrupted command waits for another process
+// to record that it was begun: who presses Ctrl-C wants the prompt back.
+const recordTime = 2 * time.Second
+
 // record chains the act to the audit record. It does so after an interrupt
 // too: what was interrupted was begun.
 func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outcome error) (err error) {
@@ -189,7 +193,13 @@ func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outco
 			result = strings.ReplaceAll(result, v, audit.Redacted)
 		}
 	})
-	_, err = chain.Append(context.WithoutCancel(cmd.Context()), audit.Act{
+	ctx := context.WithoutCancel(cmd.Context())
+	if cmd.Context().Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, recordTime)
+		defer cancel()
+	}
+	_, err = chain.Append(ctx, audit.Act{
 		Time:    started,
 		Actor:   a.Actor(),
 		Command: commandName(cmd),
@@ -198,6 +208,9 @@ func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outco
 		Result:  result,
 		Elapsed: time.Since(started),
 	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return failure.New(failure.Busy, "another process holds the state")
+	}
 	return err
 }
 

@@ -20,8 +20,11 @@ It is the path of state.db, which need not exist yet. Nothing is opened.`,
 mobileops state path
 ls -l "$(mobileops state path)"*   # with its checksums, and what restore kept
 `,
-		Files: []string{database},
-		Run:   func(context.Context, []string) error { return runPath(a) },
+		Statuses: []app.Status{
+			{Code: 4, Text: "the configuration may not be read"},
+			{Code: 5, Text: "others than root can write root's configuration"},
+		},
+		Run: func(context.Context, []string) error { return runPath(a) },
 	})
 }
 
