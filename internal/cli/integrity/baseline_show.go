@@ -99,6 +99,6 @@ func runBaselineShow(ctx context.Context, a *app.App, ref string) error {
 	return nil
 }
 
-// stamp shows a time to a person: in UTC, since logs of several hosts are read
-// side by side.
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+// stamp shows a time to a person: that of this host, as in the audit record and
+// in findings, and its zone, since logs of several hosts are read side by side.
+func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
