@@ -309,7 +309,7 @@ func (c *comparison) both(rec *baseline.Record, n int, e *filehash.Entry) {
 		c.report.Problems = append(c.report.Problems, p)
 	} else if rec.Content != e.Content && (rec.Content == filehash.Unreadable || rec.Content == filehash.Unstable) {
 		c.report.Problems = append(c.report.Problems, Problem{Path: path(), Kind: Unreadable,
-			Reason: "its content is not in the baseline, which could not read it when it was taken"})
+			Reason: "its content is not in the baseline, which could not read it when it was taken", Before: true})
 	}
 	if e.Info == (filehash.Info{}) || rec.Info == (filehash.Info{}) {
 		return // not even statted, now or then
@@ -368,7 +368,7 @@ func (c *comparison) inBlind(dir []byte) bool {
 		if !reported {
 			c.blind[string(d)] = true
 			c.report.Problems = append(c.report.Problems, Problem{Path: bytes.Clone(d), Kind: Unreadable, Dir: true,
-				Reason: "what was in it is not in the baseline, which could not read it when it was taken"})
+				Reason: "what was in it is not in the baseline, which could not read it when it was taken", Before: true})
 		}
 		return true
 	}

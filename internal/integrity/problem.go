@@ -24,6 +24,8 @@ type Problem struct {
 	Kind   ProblemKind
 	Reason string
 	Dir    bool // nothing below it is known either
+	Denied bool // it is for other users to read
+	Before bool // it was not read when the baseline was taken, so a new one is wanted
 }
 
 func problem(dir []byte, e *filehash.Entry) (Problem, bool) {
@@ -31,13 +33,13 @@ func problem(dir []byte, e *filehash.Entry) (Problem, bool) {
 	case e.Content == filehash.Unstable:
 		return Problem{Path: baseline.JoinPath(dir, e.Name), Kind: Unstable, Reason: "changed each time it was read"}, true
 	case e.Err != nil:
-		return Problem{Path: baseline.JoinPath(dir, e.Name), Kind: Unreadable, Reason: reason(e.Err)}, true
+		return Problem{Path: baseline.JoinPath(dir, e.Name), Kind: Unreadable, Reason: reason(e.Err), Denied: errors.Is(e.Err, fs.ErrPermission)}, true
 	}
 	return Problem{}, false
 }
 
 func dirProblem(b *filehash.Batch) Problem {
-	return Problem{Path: append([]byte(nil), b.Dir...), Kind: Unreadable, Reason: reason(b.Err), Dir: true}
+	return Problem{Path: append([]byte(nil), b.Dir...), Kind: Unreadable, Reason: reason(b.Err), Dir: true, Denied: errors.Is(b.Err, fs.ErrPermission)}
 }
 
 // reason says in an admin's words why something cannot be read.

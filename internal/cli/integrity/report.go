@@ -3,6 +3,8 @@ package integrity
 import (
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -222,6 +224,18 @@ func printProblems(a *app.App, list []engine.Problem) error {
 	return err
 }
 
+// remedy says what makes a report complete.
+func remedy(list []engine.Problem) string {
+	var text string
+	if os.Geteuid() != 0 && slices.ContainsFunc(list, func(p engine.Problem) bool { return p.Denied }) {
+		text += " Run it as root to read everything."
+	}
+	if slices.ContainsFunc(list, func(p engine.Problem) bool { return p.Before }) {
+		text += " What the baseline lacks, only a new one by a user who may read it can hold: mobileops integrity baseline."
+	}
+	return text
+}
+
 // since says when the first of several things happened.
 func since(first, now time.Time) string {
 	text := ui.Ago(first, now)
@@ -256,7 +270,7 @@ func printSummary(s *ui.Streams, r *engine.Report) error {
 		fmt.Fprintf(&w, "Not entered, another filesystem: %s\n", ui.Escape(m))
 	}
 	if n := int64(len(r.Problems)); n > 0 {
-		fmt.Fprintf(&w, "%s: %s could not be read, so this report is incomplete. Run it as root to read everything.\n", theme.Warn("Incomplete"), ui.Plural(n, "entry", "entries"))
+		fmt.Fprintf(&w, "%s: %s could not be read or compared, so this report is incomplete.%s\n", theme.Warn("Incomplete"), ui.Plural(n, "entry", "entries"), remedy(r.Problems))
 	}
 	if len(r.Changes) > 0 {
 		w.WriteString("Decide about them: mobileops finding list\n")
