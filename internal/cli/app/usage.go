@@ -7,6 +7,7 @@ import (
 
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/spelling"
+	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -35,6 +36,10 @@ func (a *App) argumentError(cmd *cobra.Command, err error) error {
 	// cobra.NoArgs calls an argument too many an unknown command.
 	if args := cmd.Flags().Args(); len(args) > 0 && strings.HasPrefix(err.Error(), "unknown command ") {
 		return usageError(cmd, "", "takes no arguments, and got %q", args[0])
+	}
+	// cobra counts; what is wanted is in the usage line.
+	if _, wanted, ok := strings.Cut(strings.TrimSuffix(cmd.Use, " [flags]"), " "); ok {
+		return usageError(cmd, "", "expects %s, and got %s", wanted, ui.Plural(int64(cmd.Flags().NArg()), "argument", "arguments"))
 	}
 	return usageError(cmd, "", "%w", err)
 }
