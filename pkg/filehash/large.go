@@ -30,7 +30,8 @@ const (
 type bigFile struct {
 	fd       int
 	segments int // whole ones
-	window   int // segments claimed at a time
+	window   int // segments claimed at a time, at most
+	parts    int // what is left is claimed in at least so many windows
 
 	mu   sync.Mutex
 	cond sync.Cond
@@ -51,7 +52,9 @@ func (b *bigFile) hasWork() bool {
 func (b *bigFile) help(w *worker) {
 	b.mu.Lock()
 	for b.err == nil && b.next < b.segments {
-		first, end := b.next, min(b.next+b.window, b.segments)
+		// Windows shrink towards the end, so that nobody waits long there.
+		n := max(minWindow, min(b.window, (b.segments-b.next)/b.parts))
+		first, end := b.next, min(b.next+n, b.segments)
 		b.next = end
 		b.out++
 		b.mu.Unlock()
@@ -135,12 +138,11 @@ func (b *bigFile) mapped(w *worker, first, end int) (next int) {
 func (w *worker) large(fd int, e *Entry) error {
 	b := &bigFile{fd: fd, segments: int(e.Info.Size / segmentBytes)}
 	b.cond.L = &b.mu
-	share := b.segments
+	workers := w.walk.workers()
+	b.window = max(minWindow, min(maxWindow, mappedSegments/workers))
+	b.parts = 1
 	if e.Info.Size >= SplitBytes {
-		share /= 2 * w.walk.workers() // keeps all of them busy to the end
-	}
-	b.window = max(minWindow, min(maxWindow, mappedSegments/w.walk.workers(), share))
-	if e.Info.Size >= SplitBytes {
+		b.parts = 2 * workers
 		w.walk.offer(b)
 		defer w.walk.withdraw(b)
 	}
