@@ -3,9 +3,11 @@ package integrity
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
 	"github.com/mobileops/mobileops/internal/failure"
+	engine "github.com/mobileops/mobileops/internal/integrity"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
 )
@@ -46,7 +48,16 @@ func runBaselineRemove(ctx context.Context, a *app.App, ref string, yes bool) er
 		return err
 	}
 	if !yes {
-		ok, err := a.Streams.Confirm(ctx, fmt.Sprintf("Remove baseline %s, taken %s?", ref, stamp(b.Finished)), "--yes")
+		question := fmt.Sprintf("Remove baseline %s, taken %s?", ref, stamp(b.Finished))
+		list, err := e.List(ctx)
+		if err != nil {
+			return err
+		}
+		list = slices.DeleteFunc(list, func(c engine.Entry) bool { return c.Name != ref })
+		if n := len(list); n > 1 { // a name alone stands for the former ones, too
+			question = fmt.Sprintf("Remove all %d baselines named %s, the newest taken %s?", n, ref, stamp(b.Finished))
+		}
+		ok, err := a.Streams.Confirm(ctx, question, "--yes")
 		if err != nil {
 			return err
 		}
