@@ -14,7 +14,7 @@ import (
 func TestOrderAndCompleteness(t *testing.T) {
 	root := t.TempDir()
 	for i := range 5000 {
-		put(t, filepath.Join(root, "wide", fmt.Sprintf("%x-%d", i*2654435761%65536, i)), nil)
+		put(t, filepath.Join(root, "wide", fmt.Sprintf("%x-%d", i*40503%65536, i)), nil)
 	}
 	for i := range 300 {
 		put(t, filepath.Join(root, "many", fmt.Sprintf("d%d", i), "f"), []byte("x"))
