@@ -119,6 +119,7 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 		}
 		return rep, err
 	}
+	rep.Stored = true
 	return rep, nil
 }
 

@@ -68,6 +68,7 @@ type Report struct {
 	Changes  []Change // by severity, the worst first, then by path
 	Problems []Problem
 	Findings finding.Summary // what became of the stored findings
+	Stored   bool            // the findings were stored
 }
 
 // Kind is what the report means for the exit status: changes from severity

@@ -62,7 +62,7 @@ mobileops integrity check
 mobileops integrity check --output json > report.json    # for another tool
 mobileops integrity check --rehash-sample 5% --max-age 7d  # and read some files again
 */15 * * * * root mobileops integrity check --quiet      # cron: mails news only
-mobileops integrity check --fail-on high || mobileops network isolate  # runbook
+mobileops integrity check --output json > /media/usb/check.json  # runbook: keep what was found
 `,
 		Statuses: comparedStatuses(),
 		Files:    []string{baselineFile, stateFile, "integrity/ID.reads in the state directory: when each file was last read"},

@@ -272,7 +272,7 @@ func printSummary(s *ui.Streams, r *engine.Report) error {
 	if n := int64(len(r.Problems)); n > 0 {
 		fmt.Fprintf(&w, "%s: %s could not be read or compared, so this report is incomplete.%s\n", theme.Warn("Incomplete"), ui.Plural(n, "entry", "entries"), remedy(r.Problems))
 	}
-	if len(r.Changes) > 0 {
+	if len(r.Changes) > 0 && r.Stored {
 		w.WriteString("Decide about them: mobileops finding list\n")
 	}
 	_, err := io.WriteString(s.Out, w.String())
