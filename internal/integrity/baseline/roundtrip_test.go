@@ -74,6 +74,12 @@ func generate(r *rand.Rand, n int) []Record {
 // write makes a baseline of records and returns its path and root.
 func write(t testing.TB, list []Record) (string, Hash) {
 	t.Helper()
+	return writeAs(t, list, &Header{ID: "0123456789abcdef", Name: "test"}, "policy")
+}
+
+// writeAs is write with the given header and policy.
+func writeAs(t testing.TB, list []Record, h *Header, policy string) (string, Hash) {
+	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "b"+Ext)
 	w, err := Create(filepath.Join(dir, "temp"), path)
@@ -86,7 +92,7 @@ func write(t testing.TB, list []Record) (string, Hash) {
 			t.Fatal(err)
 		}
 	}
-	root, err := w.Commit(&Header{ID: "0123456789abcdef", Name: "test"}, []byte("policy"))
+	root, err := w.Commit(h, []byte(policy))
 	if err != nil {
 		t.Fatal(err)
 	}
