@@ -15,8 +15,14 @@ import (
 // unreadable, so that nobody can hide a file behind a thousand directories.
 const maxDepth = 1000
 
-// errTooDeep is reported for a directory below maxDepth.
-var errTooDeep = errors.New("nested too deeply: more than 1000 levels")
+// maxPath bounds the length of a directory's path in bytes. It is four times
+// what a program can give to the kernel at once (PATH_MAX), and keeps what is
+// remembered of each entry small: thousands of directories at the end of a path
+// of 1000 long names would fill the memory.
+const maxPath = 16 << 10
+
+// errTooDeep is reported for a directory below maxDepth, or beyond maxPath.
+var errTooDeep = errors.New("nested too deeply: more than 1000 levels, or a path of more than 16 KiB")
 
 // dir is an open directory and its listing.
 type dir struct {
@@ -89,8 +95,12 @@ func (d *dir) list(w *worker) error {
 		e := &d.ents[i]
 		if e.kind == unix.DT_UNKNOWN {
 			var info Info
-			if lstatAt(d.fd, d.namez(i), &info) == 0 {
+			switch lstatAt(d.fd, d.namez(i), &info) {
+			case 0:
 				e.kind = uint8(info.Type() >> 12) // the DT_ values are the S_IF values shifted
+			case unix.ENOENT:
+			default: // perhaps a directory; then opening it says what is the matter
+				e.kind = unix.DT_DIR
 			}
 		}
 		if e.kind == unix.DT_DIR {
@@ -120,6 +130,9 @@ func (d *dir) readNames(w *worker) error {
 		n, err := unix.Getdents(d.fd, w.dents)
 		if errors.Is(err, unix.EINTR) {
 			continue
+		}
+		if errors.Is(err, unix.ENOENT) { // it was removed since it was opened
+			return nil
 		}
 		if err != nil {
 			return err
@@ -159,15 +172,18 @@ func (d *dir) openChild(w *worker, i int) (*dir, error) {
 		return nil, nil
 	}
 	c := &dir{path: d.join(name), sel: sel, depth: d.depth + 1}
-	if c.depth > maxDepth {
+	if c.depth > maxDepth || len(c.path) > maxPath {
 		return c, errTooDeep
 	}
 	// Looking before opening: opening the place of an automount would mount it,
 	// and wait for a server that may be dead.
 	var info Info
-	e := lstatAt(d.fd, d.namez(i), &info)
-	if e == 0 && info.Dev != d.dev && !d.few && !w.walk.opts.CrossDevice {
-		return nil, nil
+	var e unix.Errno
+	if !w.walk.opts.CrossDevice {
+		e = lstatAt(d.fd, d.namez(i), &info)
+		if e == 0 && info.Dev != d.dev && !d.few {
+			return nil, nil
+		}
 	}
 	if e == 0 {
 		w.noatimeRefused = false

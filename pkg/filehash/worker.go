@@ -187,8 +187,8 @@ func (w *worker) regular(d *dir, i int, e *Entry, want Want) bool {
 		if stat == unix.ENOENT {
 			return false
 		}
-		if stat == 0 && e.Info.Type() != unix.S_IFREG { // became a link or a device: tell what it is now
-			return w.entry(d, i, e, want&^(WantContent|WantPrior))
+		if stat == 0 && e.Info.Type() != unix.S_IFREG {
+			return w.irregular(d, i, e, want)
 		}
 		e.Content, e.Err = Unreadable, errno
 		return true
@@ -199,7 +199,7 @@ func (w *worker) regular(d *dir, i int, e *Entry, want Want) bool {
 		return true
 	}
 	if e.Info.Type() != unix.S_IFREG {
-		return w.entry(d, i, e, want&^(WantContent|WantPrior))
+		return w.irregular(d, i, e, want)
 	}
 	err := w.content(fd, e, want, ans.Prefix)
 	switch {
@@ -217,4 +217,15 @@ func (w *worker) regular(d *dir, i int, e *Entry, want Want) bool {
 		}
 	}
 	return true
+}
+
+// irregular tells what has taken the place of a regular file: a link or a
+// device. When that is a file once more, nothing is known of its content, and
+// it must not pass for one whose content was not wanted.
+func (w *worker) irregular(d *dir, i int, e *Entry, want Want) bool {
+	there := w.entry(d, i, e, want&^(WantContent|WantPrior))
+	if there && e.Info.Type() == unix.S_IFREG && e.Content == NoContent {
+		e.Content = Unstable
+	}
+	return there
 }
