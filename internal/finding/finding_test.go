@@ -113,6 +113,22 @@ func TestJSONForm(t *testing.T) {
 	}
 }
 
+// What is left for the last value can be less than one character, and the
+// bytes need not be characters at all.
+func TestEvidenceIsCutWithinBytesThatAreNoCharacters(t *testing.T) {
+	for left := range 8 {
+		evidence := map[string]string{"z": strings.Repeat("\x80", 100)}
+		for _, k := range []string{"a", "b", "c"} {
+			evidence[k] = strings.Repeat("x", MaxEvidenceValue)
+		}
+		evidence["d"] = strings.Repeat("x", MaxEvidence-3*(1+MaxEvidenceValue)-1-1-left)
+		f, cut := bounded(Finding{Evidence: evidence})
+		if !cut || len(f.Evidence["z"]) > left || !strings.HasPrefix(evidence["z"], f.Evidence["z"]) {
+			t.Errorf("%d bytes left: %v, %q", left, cut, f.Evidence["z"])
+		}
+	}
+}
+
 func TestFindingsAreCutToTheLimits(t *testing.T) {
 	s := newStore(t)
 	big := strings.Repeat("ä", 40<<10)

@@ -44,7 +44,7 @@ func bounded(f Finding) (Finding, bool) {
 		cut = true
 		// Do not cut within a character, unless the text is no UTF-8 anyway.
 		end := limit
-		for end > limit-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+		for end > max(0, limit-utf8.UTFMax) && !utf8.RuneStart(s[end]) {
 			end--
 		}
 		return s[:end]
