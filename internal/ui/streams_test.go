@@ -3,6 +3,7 @@ package ui
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -236,9 +237,14 @@ func TestWriteErrorsSurface(t *testing.T) {
 
 func TestJSON(t *testing.T) {
 	s, out, _ := Test(nil)
-	s.Document(map[string]string{"schema": "x/v1", "path": "<a>&\u202e"})
-	if want := "{\n  \"path\": \"<a>&\u202e\",\n  \"schema\": \"x/v1\"\n}\n"; out.String() != want {
+	name := "<a>&ä🌍\u202e\u009b31m\x7f\U000e0001."
+	s.Document(map[string]string{"schema": "x/v1", "path": name})
+	if want := "{\n  \"path\": \"<a>&ä🌍" + `\u202e\u009b31m\u007f\udb40\udc01.` + "\",\n  \"schema\": \"x/v1\"\n}\n"; out.String() != want {
 		t.Errorf("%s", out)
+	}
+	var back struct{ Path string }
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back.Path != name {
+		t.Errorf("read back %q, %v; want %q", back.Path, err, name)
 	}
 	out.Reset()
 	s.Format = JSONL
