@@ -18,7 +18,8 @@ var patterns = sync.OnceValue(func() (p struct{ userinfo, assignment, inText, na
 	// name=value and name: value, also within a query string or a list.
 	const announced = `(?i)((?:^|[^a-z0-9])(?:[a-z0-9]+[-_.])*` + secret + `(?:[-_.][a-z0-9]+)*["']?\s*[=:]\s*)`
 	p.assignment = regexp.MustCompile(announced + `([^&;,\n]+)`)
-	p.inText = regexp.MustCompile(announced + `([^&;,\s]+)`) // the sentence goes on after the value
+	// The sentence goes on after the value, which for a header is two words.
+	p.inText = regexp.MustCompile(announced + `((?:(?:bearer|basic|digest|token)\s+)?[^&;,\s]+)`)
 	p.name = regexp.MustCompile(`(?i)^(?:[a-z0-9]+[-_.])*` + secret + `$`)
 	// password-file=/etc/x says where the secret is, not what it is.
 	p.place = regexp.MustCompile(`(?i)[-_.](?:file|path|dir)["']?\s*[=:]\s*$`)

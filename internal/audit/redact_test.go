@@ -48,6 +48,7 @@ func TestRedactText(t *testing.T) {
 	for in, want := range map[string]string{
 		"open /w/https:/ada:s3cret@host/.x: no such file": "open /w/https:/[redacted]@host/.x: no such file",
 		"password=s3cret is too short":                    "password=[redacted] is too short",
+		"bad header Authorization: Bearer s3cret at 1":    "bad header Authorization: [redacted] at 1",
 		"2 changes, 1 added":                              "2 changes, 1 added",
 	} {
 		if got := redactText(in); got != want {
