@@ -87,7 +87,8 @@ func (a *App) State() (*state.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := state.Options{LockTimeout: c.LockTimeout, Doing: a.doing, OnWait: func(holder string) {
+	// 0 says "do not wait" here, and "the usual time" to the store.
+	opts := state.Options{LockTimeout: max(c.LockTimeout, time.Millisecond), Doing: a.doing, OnWait: func(holder string) {
 		a.Streams.Notice("mobileops: waiting for the state, which is held by %s", holder)
 	}}
 	if a.completing {
