@@ -159,6 +159,25 @@ func TestAnActThatCannotBeRecordedIsNoSuccess(t *testing.T) {
 	}
 }
 
+// The act is in the chain, only the head is not signed: the message must not
+// say that it could not be recorded.
+func TestAnActIsRecordedThoughItsHeadCannotBeSigned(t *testing.T) {
+	tr := trial{spec: app.Spec{Audited: true}, run: func(*app.App) error { return nil }, state: filepath.Join(t.TempDir(), "state")}
+	if err := os.MkdirAll(tr.state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(tr.state, "log"), nil, 0o600); err != nil { // where the head would go
+		t.Fatal(err)
+	}
+	tr.try(t)
+	if tr.status != 3 || !strings.Contains(tr.errs, "record 1 was written, but the head of the audit chain was not signed") || strings.Contains(tr.errs, "could not be recorded") {
+		t.Errorf("status %d: %s", tr.status, tr.errs)
+	}
+	if n := len(tr.records(t)); n != 1 {
+		t.Errorf("%d records", n)
+	}
+}
+
 // Every command keeps to the shape of a command, whoever added it.
 func TestEveryCommandIsDescribed(t *testing.T) {
 	streams, _, _ := ui.Test(nil)

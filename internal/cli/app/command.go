@@ -140,15 +140,17 @@ func (a *App) run(cmd *cobra.Command, s *Spec, args []string) error {
 	if _, unconfigured := a.Config(); err != nil && unconfigured != nil {
 		return err // it failed before it began, and where its record belongs is not known
 	}
-	recordErr := a.record(cmd, args, started, err)
+	recorded, recordErr := a.record(cmd, args, started, err)
 	if recordErr == nil {
 		return err
 	}
-	if err != nil && recordErr.Error() == err.Error() { // a damaged state, a full disk: say it once
+	if err != nil && !recorded && recordErr.Error() == err.Error() { // a damaged state, a full disk: say it once
 		return failure.Wrap(failure.Worse(failure.Failed, failure.KindOf(err)),
 			errors.Join(err, errors.New("this could not be recorded in the audit chain either, for the same reason")))
 	}
-	recordErr = fmt.Errorf("what was done could not be recorded in the audit chain: %w", recordErr)
+	if !recorded {
+		recordErr = fmt.Errorf("what was done could not be recorded in the audit chain: %w", recordErr)
+	}
 	kind := failure.Worse(failure.Worse(failure.KindOf(err), failure.Failed), failure.KindOf(recordErr))
 	if err == nil || failure.IsSilent(err) {
 		return failure.Wrap(kind, recordErr)
@@ -173,8 +175,9 @@ func (a *App) guarded(ctx context.Context, s *Spec, args []string) (err error) {
 const recordTime = 2 * time.Second
 
 // record chains the act to the audit record. It does so after an interrupt
-// too: what was interrupted was begun.
-func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outcome error) (err error) {
+// too: what was interrupted was begun. It can be recorded and there still be an
+// error, when the head of the chain could not be signed.
+func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outcome error) (recorded bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("internal error: %v", p)
@@ -182,7 +185,7 @@ func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outco
 	}()
 	chain, err := a.Audit()
 	if err != nil {
-		return err
+		return false, err
 	}
 	result := a.result
 	if outcome != nil && !failure.IsSilent(outcome) {
@@ -199,7 +202,7 @@ func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outco
 		ctx, cancel = context.WithTimeout(ctx, recordTime)
 		defer cancel()
 	}
-	_, err = chain.Append(ctx, audit.Act{
+	seq, err := chain.Append(ctx, audit.Act{
 		Time:    started,
 		Actor:   a.Actor(),
 		Command: commandName(cmd),
@@ -209,9 +212,9 @@ func (a *App) record(cmd *cobra.Command, args []string, started time.Time, outco
 		Elapsed: time.Since(started),
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
-		return failure.New(failure.Busy, "another process holds the state")
+		return false, failure.New(failure.Busy, "another process holds the state")
 	}
-	return err
+	return seq > 0, err
 }
 
 // commandName is what stands after "mobileops": "integrity check".
