@@ -14,9 +14,10 @@ import (
 // what is believed when reading.
 const (
 	maxRecords    = 4096    // in a block
-	flushBytes    = 2 << 20 // of names, link targets and attributes, after which a block is closed
+	flushBytes    = 2 << 20 // of names, directories, link targets or attributes, after which a block is closed
 	maxBlockBytes = 8 << 20 // of the columns of a block, uncompressed
 	maxPath       = 1 << 18 // of a directory: 1,000 levels of 255 bytes
+	maxTexts      = 8 << 20 // of the names and directories of a block, each directory counted in full
 	maxXattrs     = 1 << 14 // of an entry: the kernel lists 64 KiB of names
 )
 
@@ -58,6 +59,7 @@ type encoder struct {
 	first  []byte // key of the first record: directory, NUL, name
 	dir    []byte
 	inDir  uint64 // records of dir
+	texts  int    // bytes of names and directories once unpacked
 	name   []byte
 	prev   filehash.Info
 	owners map[owner]uint64
@@ -73,7 +75,7 @@ func newEncoder() (*encoder, error) {
 }
 
 func (e *encoder) full() bool {
-	return e.n == maxRecords || len(e.cols[colNames])+len(e.cols[colTarget])+len(e.cols[colXattrs])+len(e.cols[colDirs]) > flushBytes
+	return e.n == maxRecords || len(e.cols[colNames])+len(e.cols[colTarget])+len(e.cols[colXattrs])+len(e.cols[colDirs]) > flushBytes || e.texts > flushBytes
 }
 
 func (e *encoder) put(col int, v uint64) { e.cols[col] = binary.AppendUvarint(e.cols[col], v) }
@@ -96,9 +98,11 @@ func (e *encoder) add(r *Record) {
 		e.put(colDirs, uint64(shared))
 		e.bytes(colDirs, r.Dir[shared:])
 		e.dir = append(e.dir[:0], r.Dir...)
+		e.texts += len(r.Dir)
 		e.name = e.name[:0]
 	}
 	e.inDir++
+	e.texts += len(r.Name)
 	shared := commonPrefix(e.name, r.Name)
 	e.put(colPrefix, uint64(shared))
 	e.put(colSuffix, uint64(len(r.Name)-shared))
@@ -184,7 +188,7 @@ func (e *encoder) block() []byte {
 	b = binary.AppendUvarint(b, uint64(len(packed)))
 	b = append(b, packed...)
 	b = append(b, e.sums...)
-	e.sums, e.n, e.dir, e.name, e.prev = e.sums[:0], 0, e.dir[:0], e.name[:0], filehash.Info{}
+	e.sums, e.n, e.dir, e.name, e.prev, e.texts = e.sums[:0], 0, e.dir[:0], e.name[:0], filehash.Info{}, 0
 	clear(e.owners)
 	return b
 }
@@ -350,6 +354,7 @@ type decoder struct {
 	left   uint64 // records to come in dir
 	name   []byte
 	arena  []byte // names are cut from it, so that there is no allocation for each
+	texts  int    // bytes of names and directories so far
 	owners []owner
 	prev   filehash.Info
 }
@@ -369,6 +374,7 @@ func (d *decoder) text(n int) []byte {
 
 // extend returns before[:shared] + suffix.
 func (d *decoder) extend(before []byte, shared uint64, suffix []byte) []byte {
+	d.texts += int(shared) + len(suffix)
 	t := d.text(int(shared) + len(suffix))
 	copy(t[copy(t, before[:shared]):], suffix)
 	return t
@@ -405,6 +411,10 @@ func (d *decoder) record(r *Record) {
 		return
 	}
 	d.name = r.Name
+	if d.texts > maxTexts { // prefixes that repeat make few bytes unpack to many
+		c[colNames].fail("its names and directories are too long")
+		return
+	}
 
 	k := c[colOwner].uvarint()
 	if k == uint64(len(d.owners)) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -278,4 +279,63 @@ func FuzzOpen(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestPanicWhileOpening: what bbolt does when the file goes away under it must
+// end as damage, not in waiting for a transaction that nobody ends.
+func TestPanicWhileOpening(t *testing.T) {
+	path, _ := write(t, generate(rand.New(rand.NewPCG(9, 9)), 10))
+	db, err := openDB(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := begin(db, func(*bolt.Tx) (*Reader, error) { panic("page 7 already freed") }); !errors.Is(err, ErrDamaged) {
+		t.Errorf("%v", err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- db.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("the file cannot be closed")
+	}
+}
+
+// TestLongDirectories: directories that share a long prefix take few bytes in a
+// block and many in memory, so a block has only so many of them, and a reader
+// does not believe one with more.
+func TestLongDirectories(t *testing.T) {
+	long := append([]byte("/"), bytes.Repeat([]byte("x"), 16<<10)...)
+	var list []Record
+	for i := range 2000 {
+		list = append(list, Record{Dir: fmt.Appendf(nil, "%s%04d", long, i), Name: []byte("n")})
+	}
+	path, root := write(t, list)
+	r, err := Open(path, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	n := 0
+	if err := r.All(func(rec *Record) error { n++; return nil }); err != nil || n != len(list) {
+		t.Errorf("%d records, %v", n, err)
+	}
+	if total := len(list) * len(long); int(r.Header.Blocks) < total/(flushBytes+len(long)+256) {
+		t.Errorf("%d bytes of directories in %d blocks", total, r.Header.Blocks)
+	}
+
+	e, err := newEncoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range list {
+		e.add(&list[i])
+	}
+	var corrupt *CorruptError
+	if _, err := decodeBlock(e.block(), decoderOf(t)); !errors.As(err, &corrupt) || !strings.Contains(corrupt.Reason, "too long") {
+		t.Errorf("%v", err)
+	}
 }

@@ -75,18 +75,7 @@ func Open(path string, want Hash) (r *Reader, err error) {
 			db.Close()
 		}
 	}()
-	err = guard(func() error {
-		tx, err := db.Begin(false)
-		if err != nil {
-			return err
-		}
-		r, err = load(tx)
-		if err != nil {
-			tx.Rollback()
-		}
-		return err
-	})
-	if err != nil {
+	if r, err = begin(db, load); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	r.db = db
@@ -123,6 +112,27 @@ func openDB(path string) (db *bolt.DB, err error) {
 		return nil, fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
 	}
 	return nil, failure.Errorf(failure.KindOf(err), "open baseline: %w", err)
+}
+
+// begin gives a transaction to load, which keeps it when it succeeds. In any
+// other case, a panic included, it is ended: closing db would wait for it.
+func begin(db *bolt.DB, load func(*bolt.Tx) (*Reader, error)) (r *Reader, err error) {
+	err = guard(func() error {
+		tx, err := db.Begin(false)
+		if err != nil {
+			return err
+		}
+		kept := false
+		defer func() {
+			if !kept {
+				tx.Rollback()
+			}
+		}()
+		r, err = load(tx)
+		kept = err == nil
+		return err
+	})
+	return r, err
 }
 
 // load reads header, policy and the heads of the blocks, and computes the root.
