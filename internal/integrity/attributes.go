@@ -41,6 +41,9 @@ func compare(rec *baseline.Record, e *filehash.Entry, rule *policy.Rule) []Attri
 		}
 	}
 	if old.Type() != now.Type() {
+		if rule.Attrs == 0 {
+			return nil // only that it exists was asked for
+		}
 		// Another kind of file altogether: what else differs is no news.
 		return []Attribute{{"type", typeName(old.Mode), typeName(now.Mode)}}
 	}
