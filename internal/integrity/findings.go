@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mobileops/mobileops/internal/finding"
@@ -79,23 +80,31 @@ func (c *Change) finding(r *Report) finding.Finding {
 	case Moved:
 		f.Title = "File of the baseline moved"
 		f.Evidence["from"] = string(c.From)
-		for _, a := range c.Attributes {
-			for key, value := range map[string]string{a.Name + ".old": a.Old, a.Name + ".new": a.New} {
-				if before, several := f.Evidence[key]; several { // extended attributes
-					value = before + "; " + value
-				}
-				f.Evidence[key] = value
-			}
-		}
+		c.evidence(f.Evidence)
 		f.Remediation = "Find out who moved it; when that was right, take a new baseline: mobileops integrity baseline"
 	case Changed:
 		names := make([]string, 0, len(c.Attributes))
 		for _, a := range c.Attributes {
-			names = append(names, a.Name)
-			f.Evidence[a.Name+".old"], f.Evidence[a.Name+".new"] = a.Old, a.New
+			if !slices.Contains(names, a.Name) {
+				names = append(names, a.Name)
+			}
 		}
+		c.evidence(f.Evidence)
 		f.Title = "File changed since the baseline: " + strings.Join(names, ", ")
 		f.Remediation = "Compare it with a known good copy; when the change was right, take a new baseline: mobileops integrity baseline"
 	}
 	return f
+}
+
+// evidence adds the values of the attributes. Several extended attributes can
+// stand under one name.
+func (c *Change) evidence(to map[string]string) {
+	for _, a := range c.Attributes {
+		for key, value := range map[string]string{a.Name + ".old": a.Old, a.Name + ".new": a.New} {
+			if before, several := to[key]; several {
+				value = before + "; " + value
+			}
+			to[key] = value
+		}
+	}
 }
