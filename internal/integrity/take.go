@@ -85,6 +85,7 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 	defer w.Abort()
 
 	t := &Taken{}
+	unread := 0 // bytes in c.Unread
 	m := o.Policy.Compile()
 	opts.Select = &coverage{state: m.Root(), root: m.RootRule()}
 	opts.CrossDevice = o.Policy.CrossFilesystems
@@ -92,7 +93,7 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 	err = filehash.Walk(ctx, tree, opts, func(b *filehash.Batch) error {
 		if b.Err != nil {
 			t.Problems = append(t.Problems, dirProblem(b))
-			if len(c.Unread) < baseline.MaxUnread {
+			if unread += len(b.Dir); len(c.Unread) < baseline.MaxUnread && unread <= baseline.MaxUnreadBytes {
 				c.Unread = append(c.Unread, bytes.Clone(b.Dir))
 			}
 		}

@@ -70,13 +70,18 @@ type Header struct {
 	PolicyName   string    `json:"policy_name"`
 	PolicyDigest Hash      `json:"policy_digest"`
 	// Unread are the directories that could not be listed to their end, up to
-	// MaxUnread of them: nothing is known of what was in them.
+	// MaxUnread of them and MaxUnreadBytes in all: nothing is known of what
+	// was in them.
 	Unread [][]byte `json:"unread,omitempty"`
 	Counts
 }
 
-// MaxUnread bounds Header.Unread.
-const MaxUnread = 1000
+// MaxUnread and MaxUnreadBytes bound Header.Unread, which is in the catalogue
+// in state.db, too, and so read by every command.
+const (
+	MaxUnread      = 1000
+	MaxUnreadBytes = 256 << 10 // of all paths together
+)
 
 // Counts say how much a baseline covers.
 type Counts struct {
