@@ -10,11 +10,16 @@ import (
 const Redacted = "[redacted]"
 
 // patterns are compiled when the first act is recorded, not at start-up.
-var patterns = sync.OnceValue(func() (p struct{ userinfo, assignment, inText, name, place *regexp.Regexp }) {
-	const secret = `(?:pass(?:word|wd|phrase|code)?|pwd|token|secret|api[-_.]?key|access[-_.]?key|private[-_.]?key|credentials?|auth(?:orization)?|bearer|cookie|session[-_.]?id)`
+var patterns = sync.OnceValue(func() (p struct{ userinfo, badUserinfo, port, assignment, inText, name, place *regexp.Regexp }) {
+	// The first are secrets whatever they are glued to, as in PGPASSWORD.
+	const secret = `(?:[a-z0-9]*(?:password|passwd|passphrase|token|secret)|pass(?:code)?|pwd|api[-_.]?key|access[-_.]?key|private[-_.]?key|credentials?|auth(?:orization)?|bearer|cookie|session[-_.]?id)`
 	// scheme://user:password@ ; a password may hold an "@", a host cannot. One
 	// slash is what becomes of it as a path.
 	p.userinfo = regexp.MustCompile(`(?i)([a-z][a-z0-9+.-]*:/{1,2})([^/?#\s@:]*)(:[^/?#\s]*)?@`)
+	// A password with a slash in it should have been escaped, and was not. What
+	// is a port and a path is none.
+	p.badUserinfo = regexp.MustCompile(`(?i)([a-z][a-z0-9+.-]*:/{1,2})[^/?#\s@:]*:(\S*)@`)
+	p.port = regexp.MustCompile(`^[0-9]*(?:[/?#]|$)`)
 	// name=value and name: value, also within a query string or a list.
 	const announced = `(?i)((?:^|[^a-z0-9])(?:[a-z0-9]+[-_.])*` + secret + `(?:[-_.][a-z0-9]+)*["']?\s*[=:]\s*)`
 	p.assignment = regexp.MustCompile(announced + `([^&;,\n]+)`)
@@ -76,6 +81,13 @@ func redact(s string, assignment *regexp.Regexp) string {
 	s = p.userinfo.ReplaceAllStringFunc(s, func(m string) string {
 		g := p.userinfo.FindStringSubmatch(m)
 		if g[3] == "" && g[2] == "git" { // the customary user of a repository, not a secret
+			return m
+		}
+		return g[1] + Redacted + "@"
+	})
+	s = p.badUserinfo.ReplaceAllStringFunc(s, func(m string) string {
+		g := p.badUserinfo.FindStringSubmatch(m)
+		if p.port.MatchString(g[2]) {
 			return m
 		}
 		return g[1] + Redacted + "@"

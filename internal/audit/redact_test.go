@@ -17,6 +17,13 @@ func TestRedact(t *testing.T) {
 		"--token-file|/etc/x":                           "--token-file|/etc/x",
 		"https://ada:s3cret@host/x":                     "https://[redacted]@host/x",
 		"https://ada:s3@cret@host/x":                    "https://[redacted]@host/x",
+		"PGPASSWORD=s3cret":                             "PGPASSWORD=[redacted]",
+		`{"clientSecret":"s3cret"}`:                     `{"clientSecret":[redacted]`,
+		"--authtoken|s3cret":                            "--authtoken|[redacted]",
+		"max_tokens=5|--tokens=5":                       "max_tokens=5|--tokens=5",
+		"postgres://ada:s3/cret?#x@host/db":             "postgres://[redacted]@host/db",
+		"https://host:8080/a@b|https://host:80@x":       "https://host:8080/a@b|https://[redacted]@x",
+		"nats://a:s3cret@h1:4222,nats://b:s3cret@h2:1/": "nats://[redacted]@h1:4222,nats://[redacted]@h2:1/",
 		"https://s3cret@host/x":                         "https://[redacted]@host/x",
 		"ssh://git@host/x":                              "ssh://git@host/x",
 		"--url=nats://ada:s3cret@host:4222":             "--url=nats://[redacted]@host:4222",
@@ -47,6 +54,7 @@ func TestRedact(t *testing.T) {
 func TestRedactText(t *testing.T) {
 	for in, want := range map[string]string{
 		"open /w/https:/ada:s3cret@host/.x: no such file": "open /w/https:/[redacted]@host/.x: no such file",
+		"open /w/https:/ada:s3/cret@host: no such file":   "open /w/https:/[redacted]@host: no such file",
 		"password=s3cret is too short":                    "password=[redacted] is too short",
 		"bad header Authorization: Bearer s3cret at 1":    "bad header Authorization: [redacted] at 1",
 		"2 changes, 1 added":                              "2 changes, 1 added",
