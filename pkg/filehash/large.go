@@ -21,8 +21,8 @@ const mapBytes = 1 << 20
 // fewer calls; all workers together map no more than mappedSegments.
 const (
 	minWindow      = mapBytes / segmentBytes
-	maxWindow      = 16 << 20 / segmentBytes
-	mappedSegments = 32 << 20 / segmentBytes
+	maxWindow      = 4 << 20 / segmentBytes
+	mappedSegments = 8 << 20 / segmentBytes
 )
 
 // bigFile is a large file whose segments several workers hash. A segment is a
@@ -109,6 +109,11 @@ func (b *bigFile) cached(w *worker, segment int) bool {
 // hash. When the file is truncated meanwhile, or the disk fails, touching the
 // mapping is a fault, which is caught; reading then says what is the matter.
 func (b *bigFile) mapped(w *worker, first, end int) (next int) {
+	n := int64(end - first)
+	defer w.walk.mapped.Add(-n)
+	if w.walk.mapped.Add(n) > mappedSegments { // many workers, on a cold disk
+		return first
+	}
 	m, err := unix.Mmap(b.fd, int64(first)*segmentBytes, (end-first)*segmentBytes, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return first

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +33,8 @@ type walk struct {
 	emit func(*Batch) error
 	ctr  *Counters
 	rate *rateLimit
+
+	mapped atomic.Int64 // segments of large files that are mapped
 
 	mu       sync.Mutex
 	cond     sync.Cond
@@ -186,8 +189,9 @@ func (w *walk) take(n int) (*bigFile, *slot) {
 				w.cond.Broadcast()
 				return nil, nil
 			}
-			// The head may always be taken, or nothing would move.
-			if s != nil && (s == w.head || w.started < 4*w.limit+8) {
+			// The head may always be taken, or nothing would move. Others only
+			// so far ahead: that bounds the results that wait for their turn.
+			if s != nil && (s == w.head || w.started < 16*w.limit+32) {
 				s.started = true
 				w.started++
 				w.active++
