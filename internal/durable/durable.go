@@ -29,6 +29,7 @@ import (
 // WriteFile makes data the durable content of path, with exactly the
 // permissions perm, replacing what was there. On an error path is as it was.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	_ = Clean(path) // what a killed process left takes room, and does no other harm
 	f, err := Create(path, perm)
 	if err != nil {
 		return err

@@ -163,6 +163,19 @@ func TestCleanRemovesOnlyWhatNobodyWrites(t *testing.T) {
 	}
 }
 
+func TestWriteFileRemovesWhatAKilledOneLeft(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(Temp(path), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(path, []byte("whole"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := temps(t, filepath.Dir(path)); n != 0 {
+		t.Errorf("%d temporary files are left", n)
+	}
+}
+
 func TestPublish(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	for _, data := range []string{"one", "two"} {

@@ -39,6 +39,7 @@ func (o *opened) backup(ctx context.Context, path string, overwrite bool) error 
 	if err := o.seal.verify(ctx, o.file, o.header, true); err != nil {
 		return err
 	}
+	_ = durable.Clean(path) // of a backup that was killed; its room may be what is missing now
 	f, err := durable.Create(path, 0o600)
 	if err != nil {
 		return access(err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mobileops/mobileops/internal/durable"
 	"github.com/mobileops/mobileops/internal/failure"
 )
 
@@ -22,8 +23,14 @@ func TestBackupAndRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(durable.Temp(out), []byte("killed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Backup(ctx, out, false); err != nil {
 		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(out)); err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v; want the backup alone", entries, err)
 	}
 	if st, err := os.Stat(out); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", st.Mode(), err)
