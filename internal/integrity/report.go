@@ -29,9 +29,9 @@ type Change struct {
 
 // Attribute is an attribute that differs, with both values as text.
 type Attribute struct {
-	Name string `json:"name"` // as in a policy
-	Old  string `json:"old"`
-	New  string `json:"new"`
+	Name string // as in a policy
+	Old  string
+	New  string
 }
 
 // Summary counts what a comparison saw.

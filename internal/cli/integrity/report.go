@@ -53,11 +53,30 @@ type summaryReport struct {
 
 type changeReport struct {
 	jsonPath
-	Kind       string             `json:"kind"`
-	Severity   string             `json:"severity"`
-	From       string             `json:"from,omitempty"` // of a moved file
-	FromB64    []byte             `json:"from_b64,omitempty"`
-	Attributes []engine.Attribute `json:"attributes"`
+	Kind       string            `json:"kind"`
+	Severity   string            `json:"severity"`
+	From       string            `json:"from,omitempty"` // of a moved file
+	FromB64    []byte            `json:"from_b64,omitempty"`
+	Attributes []attributeReport `json:"attributes"`
+}
+
+// attributeReport is an attribute with both values; the target of a link is
+// bytes, like every path.
+type attributeReport struct {
+	Name   string `json:"name"`
+	Old    string `json:"old"`
+	New    string `json:"new"`
+	OldB64 []byte `json:"old_b64,omitempty"`
+	NewB64 []byte `json:"new_b64,omitempty"`
+}
+
+func attributeReports(list []engine.Attribute) []attributeReport {
+	out := make([]attributeReport, 0, len(list))
+	for _, a := range list {
+		before, now := newJSONPath(a.Old), newJSONPath(a.New)
+		out = append(out, attributeReport{a.Name, before.Path, now.Path, before.PathB64, now.PathB64})
+	}
+	return out
 }
 
 // problemReport is something that could not be read.
@@ -94,10 +113,7 @@ func newCheckReport(r *engine.Report) *checkReport {
 	}
 	for i := range r.Changes {
 		c := &r.Changes[i]
-		out := changeReport{jsonPath: newJSONPath(string(c.Path)), Kind: string(c.Kind), Severity: c.Severity.String(), Attributes: c.Attributes}
-		if out.Attributes == nil {
-			out.Attributes = []engine.Attribute{}
-		}
+		out := changeReport{jsonPath: newJSONPath(string(c.Path)), Kind: string(c.Kind), Severity: c.Severity.String(), Attributes: attributeReports(c.Attributes)}
 		if c.From != nil {
 			from := newJSONPath(string(c.From))
 			out.From, out.FromB64 = from.Path, from.PathB64
