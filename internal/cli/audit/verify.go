@@ -68,8 +68,8 @@ func runVerify(ctx context.Context, a *app.App, opts verifyOptions) error {
 		return err
 	}
 	v, verdict := chain.Verify(ctx, audit.VerifyOptions{HeadFile: opts.head, PublicKey: opts.publicKey})
-	if verdict != nil && v.Breach == nil && len(v.Unproven) == 0 {
-		return verdict // it could not be read
+	if verdict != nil && v.Breach == nil && failure.KindOf(verdict) != failure.Incomplete {
+		return verdict // it could not be read, or not to its end
 	}
 	if a.Streams.Format != ui.Text {
 		err = a.Streams.Document(verifyReport{"mobileops.audit.verify/v1", verdict == nil, v})
