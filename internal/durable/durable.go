@@ -4,7 +4,8 @@
 // fsynced, renamed over its final name, and then the directory is fsynced, so
 // that after a crash or a power cut a reader finds the old content or the new,
 // never a part. Permissions are those asked for, whatever the umask. A rename
-// replaces a symbolic link rather than writing through it.
+// replaces a symbolic link rather than writing through it; a device, a FIFO or
+// a socket is never replaced.
 //
 // Temporary files are called ".NAME.tmp-RANDOM" and are held under flock(2)
 // while they are written. What a killed process leaves behind is therefore
@@ -177,6 +178,10 @@ func publish(tmp, path string, fresh bool) error {
 
 func rename(from, to string, fresh bool) error {
 	if !fresh {
+		// As root, a file named /dev/null by mistake would take the device away.
+		if st, err := os.Lstat(to); err == nil && st.Mode()&(fs.ModeDevice|fs.ModeNamedPipe|fs.ModeSocket|fs.ModeIrregular) != 0 {
+			return &fs.PathError{Op: "replace", Path: to, Err: errors.New("not a regular file")}
+		}
 		return os.Rename(from, to)
 	}
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)

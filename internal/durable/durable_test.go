@@ -176,6 +176,29 @@ func TestWriteFileRemovesWhatAKilledOneLeft(t *testing.T) {
 	}
 }
 
+func TestSpecialFilesAreNotReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(path, []byte("x"), 0o600); err == nil || !strings.Contains(err.Error(), path+": not a regular file") {
+		t.Errorf("WriteFile over a FIFO: %v", err)
+	}
+	tmp := Temp(path)
+	if err := os.WriteFile(tmp, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Publish(tmp, path); err == nil {
+		t.Error("Publish replaced a FIFO")
+	}
+	if st, err := os.Lstat(path); err != nil || st.Mode().Type() != fs.ModeNamedPipe {
+		t.Errorf("it became %v, %v", st.Mode(), err)
+	}
+	if os.Remove(tmp); temps(t, filepath.Dir(path)) != 0 {
+		t.Error("temporary files are left")
+	}
+}
+
 func TestPublish(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	for _, data := range []string{"one", "two"} {
