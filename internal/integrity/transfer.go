@@ -73,15 +73,26 @@ func (e *Engine) Import(ctx context.Context, path, name string) (Entry, error) {
 			}
 		}
 	}
-	if err := e.announce(ctx, c); err != nil {
-		return Entry{}, err
+	// After state.db was lost, baselines are imported from where they are. Such
+	// a file may be the only one: it is not copied, and whatever goes wrong
+	// must not remove it, so it is not announced either.
+	inPlace := sameFile(path, e.file(c))
+	undo := func() {
+		if !inPlace {
+			e.drop(c)
+		}
 	}
-	if err := copyFile(ctx, path, e.file(c), (*durable.File).Commit); err != nil {
-		return Entry{}, err
+	if !inPlace {
+		if err := e.announce(ctx, c); err != nil {
+			return Entry{}, err
+		}
+		if err := copyFile(ctx, path, e.file(c), (*durable.File).Commit); err != nil {
+			return Entry{}, err
+		}
 	}
 	// The copy is what will be trusted, so the copy is what is verified.
 	if r, err = baseline.Open(e.file(c), c.Root); err != nil {
-		os.Remove(e.file(c))
+		undo()
 		return Entry{}, err
 	}
 	r.Close()
@@ -89,10 +100,20 @@ func (e *Engine) Import(ctx context.Context, path, name string) (Entry, error) {
 		c.FileBytes = st.Size()
 	}
 	if err := e.catalogue(ctx, &c); err != nil {
-		e.drop(c)
+		undo()
 		return Entry{}, err
 	}
 	return c, nil
+}
+
+// sameFile tells whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 // validID tells whether an id is one that newID could have made: it becomes
