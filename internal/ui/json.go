@@ -49,7 +49,7 @@ func newEncoder(w io.Writer) *json.Encoder {
 }
 
 // visibleJSON writes JSON in which every character that a terminal could obey
-// or hide, such as U+009B or a bidi mark in a file name, is \uXXXX: the same
+// or hide, such as U+009B or a bidi mark in a file name, is \uHHHH: the same
 // value, but harmless to look at. encoding/json does that below U+0020 only.
 // Each Write must end between characters, as those of a json.Encoder do.
 type visibleJSON struct{ w io.Writer }

@@ -12,7 +12,7 @@ import (
 
 // JSONLines writes one JSON object a line for each record. Subject and evidence
 // keep all their bytes; see finding.Finding. Characters that do not show, or
-// that a terminal would obey, are written as \uXXXX.
+// that a terminal would obey, are written as \uHHHH.
 func JSONLines(w io.Writer, records Records) error {
 	buf := bufio.NewWriter(w)
 	for r := range records {
