@@ -3,6 +3,7 @@ package finding
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,7 +27,7 @@ const (
 type Summary struct {
 	New      int `json:"new"`      // never seen before
 	Seen     int `json:"seen"`     // known, found again, state unchanged
-	Reopened int `json:"reopened"` // resolved before, waived until a time now past, or more severe than when it was decided on
+	Reopened int `json:"reopened"` // resolved before, waived until a time now past, more severe than when it was decided on, or acknowledged with other evidence
 	Resolved int `json:"resolved"` // no longer found by any scope
 }
 
@@ -164,6 +165,7 @@ func (b buckets) see(s sighting, source, scope string, scopeKey [16]byte, now ti
 		stored := r.State
 		r.expire(now)
 		was, from := r.decided(), r.State
+		other := !maps.Equal(r.Evidence, f.Evidence)
 		r.Finding = f
 		switch {
 		case from == Resolved:
@@ -171,6 +173,10 @@ func (b buckets) see(s sighting, source, scope string, scopeKey [16]byte, now ti
 			sum.Reopened++
 		case (from == Acknowledged || from == Waived) && f.Severity > was:
 			r.change(Open, now, source, fmt.Sprintf("severity rose from %s to %s after it was %s", was, f.Severity, from))
+			sum.Reopened++
+		case from == Acknowledged && other:
+			// Somebody knows of one change; this is another one in the same place.
+			r.change(Open, now, source, "the evidence is no longer what was acknowledged")
 			sum.Reopened++
 		case from != stored: // the waiver ended
 			sum.Reopened++

@@ -346,6 +346,43 @@ func TestManyMovesOfOneContent(t *testing.T) {
 	}
 }
 
+// TestAcknowledgedChange: knowing of one change of a file does not hide the next.
+func TestAcknowledgedChange(t *testing.T) {
+	b := newBench(t, plainPolicy)
+	b.put("f", "x")
+	b.take()
+	b.put("f", "known")
+	b.compare(CompareOptions{})
+	states := func() (open int) {
+		b.must(b.Store.View(t.Context(), func(tx *state.Tx) error {
+			list, err := finding.List(tx, finding.Filter{}, time.Now())
+			for _, r := range list {
+				if r.State == finding.Open {
+					open++
+				}
+			}
+			return err
+		}))
+		return open
+	}
+	b.must(b.Store.Update(t.Context(), func(tx *state.Tx) error {
+		list, err := finding.List(tx, finding.Filter{}, time.Now())
+		if err != nil {
+			return err
+		}
+		_, err = finding.Ack(tx, list[0].ID(), finding.Decision{Who: "me", Reason: "mine", At: time.Now()})
+		return err
+	}))
+	b.compare(CompareOptions{})
+	if n := states(); n != 0 {
+		t.Errorf("%d open findings after the one was acknowledged", n)
+	}
+	b.put("f", "another change")
+	if r := b.compare(CompareOptions{}); r.Findings.Reopened != 1 || states() != 1 {
+		t.Errorf("%d open findings, %+v: a new change of the file is not news", states(), r.Findings)
+	}
+}
+
 func TestNoBaseline(t *testing.T) {
 	b := newBench(t, plainPolicy)
 	if _, err := b.Compare(t.Context(), CompareOptions{Name: "default"}); !errors.Is(err, ErrNoBaseline) || failure.KindOf(err) != failure.NotReady {

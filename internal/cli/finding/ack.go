@@ -23,7 +23,8 @@ func newAck(a *app.App) *cobra.Command {
 		Long: `Acknowledge findings: somebody knows of them and works on them.
 
 They stay listed, and no longer count for finding list --fail-on. A scan that
-no longer finds one resolves it; one that becomes more severe is open again.
+no longer finds one resolves it; one that becomes more severe, or is found with
+other evidence (the same file changed once more), is open again.
 Several findings are acknowledged together or not at all.`,
 		Example: `
 mobileops finding ack 3fa9 --reason 'OPS-1234: reinstalling the host tonight'
