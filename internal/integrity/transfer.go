@@ -138,21 +138,8 @@ func copyFile(ctx context.Context, from, to string, commit func(*durable.File) e
 		return failure.Wrap(failure.Failed, err)
 	}
 	defer dst.Abort()
-	if _, err := io.Copy(dst, contextReader{ctx, src}); err != nil {
+	if _, err := io.Copy(durable.Writer(ctx, dst), src); err != nil {
 		return failure.Wrap(failure.KindOf(err), fmt.Errorf("copy to %s: %w", to, err))
 	}
 	return failure.Wrap(failure.Failed, commit(dst))
-}
-
-// contextReader is a reader that ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(b []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(b)
 }

@@ -46,7 +46,7 @@ func (o *opened) backup(ctx context.Context, path string, overwrite bool) error 
 	}
 	defer f.Abort()
 	err = o.db.View(func(tx *Tx) error {
-		_, err := tx.WriteTo(contextWriter{ctx, f})
+		_, err := tx.WriteTo(durable.Writer(ctx, f))
 		return err
 	})
 	if err == nil {
@@ -80,19 +80,6 @@ func appendSeal(f *os.File) error {
 	b = append(b, trailerMagic...)
 	_, err = f.WriteAt(b, h.size)
 	return err
-}
-
-// contextWriter stops a copy when its context is done.
-type contextWriter struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (c contextWriter) Write(b []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.w.Write(b)
 }
 
 // splitBackup returns the seal at the end of a backup and where the database
@@ -191,7 +178,7 @@ func (s *Store) copyBackup(ctx context.Context, path string) (tmp string, sum *s
 	if err != nil {
 		return "", nil, access(err)
 	}
-	_, err = io.Copy(contextWriter{ctx, dst}, io.NewSectionReader(src, 0, size))
+	_, err = io.Copy(durable.Writer(ctx, dst), io.NewSectionReader(src, 0, size))
 	if err == nil {
 		err = dst.Chmod(0o600) // whatever the umask
 	}

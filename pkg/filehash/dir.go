@@ -46,10 +46,9 @@ type dirent struct {
 	kind uint8 // DT_*
 }
 
-func (d *dir) name(i int) []byte {
-	e := d.ents[i]
-	return d.names[e.off : e.off+uint32(e.len)]
-}
+func (d *dir) name(i int) []byte { return d.text(d.ents[i]) }
+
+func (d *dir) text(e dirent) []byte { return d.names[e.off : e.off+uint32(e.len)] }
 
 // namez returns a pointer to the NUL-terminated name, for the kernel.
 func (d *dir) namez(i int) *byte { return &d.names[d.ents[i].off] }
@@ -82,14 +81,10 @@ func (d *dir) list(w *worker) error {
 	} else {
 		err = d.readNames(w)
 	}
-	slices.SortFunc(d.ents, func(a, b dirent) int {
-		return bytes.Compare(d.names[a.off:a.off+uint32(a.len)], d.names[b.off:b.off+uint32(b.len)])
-	})
+	slices.SortFunc(d.ents, func(a, b dirent) int { return bytes.Compare(d.text(a), d.text(b)) })
 	// A name that is removed and made anew while the directory is listed can
 	// be in it twice (readdir(3), tmpfs, btrfs). Keys are to be unique.
-	d.ents = slices.CompactFunc(d.ents, func(a, b dirent) bool {
-		return bytes.Equal(d.names[a.off:a.off+uint32(a.len)], d.names[b.off:b.off+uint32(b.len)])
-	})
+	d.ents = slices.CompactFunc(d.ents, func(a, b dirent) bool { return bytes.Equal(d.text(a), d.text(b)) })
 	subs := 0
 	for i := range d.ents {
 		e := &d.ents[i]
