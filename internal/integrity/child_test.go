@@ -234,6 +234,11 @@ func (b *bench) onlyCatalogued() {
 			continue
 		}
 		r.Close()
+		reports, err := b.Reports(context.Background(), c.Name)
+		b.must(err)
+		for _, r := range reports {
+			known[filepath.Base(b.reportFile(r.Baseline, r.ID))] = true
+		}
 	}
 	files, err := os.ReadDir(b.Engine.path(""))
 	b.must(err)

@@ -331,7 +331,7 @@ func (c *comparison) both(rec *baseline.Record, n int, e *filehash.Entry) {
 		}
 	}
 	if attrs := compare(rec, e, rule); attrs != nil {
-		c.report.Changes = append(c.report.Changes, Change{Path: path(), Kind: Changed, Severity: rule.Severity, Attributes: attrs})
+		c.report.Changes = append(c.report.Changes, Change{Path: path(), Kind: Changed, Severity: rule.Severity, Attributes: attrs, Now: recordOf(rec.Dir, e, rec)})
 	}
 }
 
@@ -351,7 +351,18 @@ func (c *comparison) added(dir []byte, e *filehash.Entry) {
 	if e.Content == filehash.Hashed && e.Info.Size > 0 {
 		c.fresh = append(c.fresh, freshOf(len(c.report.Changes), e, rule))
 	}
-	c.report.Changes = append(c.report.Changes, Change{Path: path, Kind: Added, Severity: rule.Severity})
+	c.report.Changes = append(c.report.Changes, Change{Path: path, Kind: Added, Severity: rule.Severity, Now: recordOf(dir, e, nil)})
+}
+
+// recordOf keeps an entry beyond its batch, as it would be in a baseline. What
+// the walk did not read of it, because nothing had changed there, is in rec.
+func recordOf(dir []byte, e *filehash.Entry, rec *baseline.Record) *baseline.Record {
+	r := baseline.Record{Dir: dir, Name: e.Name, Info: e.Info, Content: e.Content, Sum: e.Sum, Target: e.Target, Xattrs: e.Xattrs}
+	if e.Content == filehash.Known && rec != nil {
+		r.Content, r.Sum, r.Xattrs = rec.Content, rec.Sum, rec.Xattrs
+	}
+	r = r.Clone()
+	return &r
 }
 
 // inBlind tells whether a directory lies in one that could not be read when the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -24,10 +25,28 @@ func (e *Engine) store(ctx context.Context, r *Report) error {
 		// What was not looked at or not kept may still be so: resolve nothing.
 		report = finding.ReportPartial
 	}
-	return e.Store.Update(ctx, func(tx *state.Tx) (err error) {
-		r.Findings, err = report(tx, Source, scope(r), found, r.Started)
+	entry, err := e.keepReport(ctx, r)
+	if err != nil {
+		return err
+	}
+	var gone []string
+	err = e.Store.Update(ctx, func(tx *state.Tx) (err error) {
+		if r.Findings, err = report(tx, Source, scope(r), found, r.Started); err != nil {
+			return err
+		}
+		gone, err = e.putReport(tx, entry)
 		return err
 	})
+	if err != nil {
+		e.dropReport(entry)
+		r.ID = ""
+		return err
+	}
+	r.ID = entry.ID
+	for _, f := range gone {
+		os.Remove(f)
+	}
+	return nil
 }
 
 // scope is under which name findings of a report are kept. Those of the host

@@ -94,7 +94,7 @@ func (e *Engine) lock(ctx context.Context, name, doing string) (*state.Lock, err
 	if err != nil {
 		return nil, err
 	}
-	if err := e.sweep(ctx, name); err != nil {
+	if err := errors.Join(e.sweep(ctx, name), e.sweepReports(ctx, name)); err != nil {
 		l.Release()
 		return nil, err
 	}

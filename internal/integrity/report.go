@@ -5,6 +5,7 @@ import (
 
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
+	"github.com/mobileops/mobileops/internal/integrity/baseline"
 )
 
 // ChangeKind says how an entry differs from the baseline.
@@ -25,6 +26,30 @@ type Change struct {
 	Kind       ChangeKind
 	Severity   finding.Severity
 	Attributes []Attribute // of a changed or moved entry
+
+	Class   Class  // whose change it is; "": not classified
+	Package string // the package that owns it, with its version; empty: none
+	Reason  string // why it is of that class
+	// Now is how the entry was found, which is what accepting it accepts; nil
+	// when it was removed.
+	Now *baseline.Record
+}
+
+// Class says whose change it is.
+type Class string
+
+// The classes of changes.
+const (
+	PackageUpdate   Class = "package-update"   // as the package that owns it records it
+	PackageModified Class = "package-modified" // a package's, and no longer as recorded
+	Conffile        Class = "conffile"         // a package's configuration, which is the admin's to change
+	Unowned         Class = "unowned"          // no package's
+	Suspicious      Class = "suspicious"       // what an intruder leaves: a replaced program, a new setuid file, a stranger among the system's programs
+)
+
+// Classes returns all classes, those that need attention most first.
+func Classes() []Class {
+	return []Class{Suspicious, PackageModified, Conffile, Unowned, PackageUpdate}
 }
 
 // Attribute is an attribute that differs, with both values as text.
@@ -36,22 +61,22 @@ type Attribute struct {
 
 // Summary counts what a comparison saw.
 type Summary struct {
-	Files      int64 // entries compared or added
-	Bytes      int64 // of content read
-	Added      int64
-	Removed    int64
-	Changed    int64
-	Moved      int64
-	Unreadable int64
-	Unstable   int64
-	Rehashed   int64 // regular files whose content was read
-	Skipped    int64 // regular files that were not read, their inode being unchanged
+	Files      int64 `json:"files"` // entries compared or added
+	Bytes      int64 `json:"bytes"` // of content read
+	Added      int64 `json:"added"`
+	Removed    int64 `json:"removed"`
+	Changed    int64 `json:"changed"`
+	Moved      int64 `json:"moved"`
+	Unreadable int64 `json:"unreadable"`
+	Unstable   int64 `json:"unstable"`
+	Rehashed   int64 `json:"rehashed"` // regular files whose content was read
+	Skipped    int64 `json:"skipped"`  // regular files that were not read, their inode being unchanged
 	// OldestRead is when the content of the skipped file that was not read
 	// for the longest time was last read. Zero when none was skipped.
-	OldestRead time.Time
+	OldestRead time.Time `json:"oldest_read"`
 	// Mounts are directories in the baseline's paths that lie on another
 	// filesystem and were not entered.
-	Mounts [][]byte
+	Mounts [][]byte `json:"mounts,omitempty"`
 }
 
 // Differences is the number of changes of all kinds.
@@ -59,7 +84,8 @@ func (s *Summary) Differences() int64 { return s.Added + s.Removed + s.Changed +
 
 // Report is the outcome of a comparison.
 type Report struct {
-	Verify   bool // every byte was read
+	ID       string // under which it is kept; empty when it could not be stored
+	Verify   bool   // every byte was read
 	Baseline Entry
 	Tree     string
 	Started  time.Time
