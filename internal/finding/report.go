@@ -217,30 +217,12 @@ func (b buckets) resolveMissing(sightings []sighting, source, scope string, scop
 			missing = append(missing, key)
 		}
 	}
+	why := "a complete scan no longer found it"
+	if scope != "" {
+		why = fmt.Sprintf("a complete scan of %q no longer found it", scope)
+	}
 	for _, key := range missing {
-		if err := b.scopes.Delete(append(scopeKey[:], key[:]...)); err != nil {
-			return err
-		}
-		r, err := b.load(key)
-		if err != nil {
-			return err
-		}
-		if r == nil {
-			return fmt.Errorf("finding: %w: scope %q lists %s, which has no record", state.ErrCorrupt, scope, key)
-		}
-		r.expire(now)
-		if at, ok := slices.BinarySearch(r.Scopes, scope); ok {
-			r.Scopes = slices.Delete(r.Scopes, at, at+1)
-		}
-		if len(r.Scopes) == 0 && r.State != Resolved {
-			why := "a complete scan no longer found it"
-			if scope != "" {
-				why = fmt.Sprintf("a complete scan of %q no longer found it", scope)
-			}
-			r.change(Resolved, now, source, why)
-			sum.Resolved++
-		}
-		if err := b.save(r); err != nil {
+		if err := b.letGo(key, source, scope, scopeKey, why, now, sum); err != nil {
 			return err
 		}
 	}
