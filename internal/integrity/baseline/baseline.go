@@ -58,7 +58,8 @@ func (e *CorruptError) Unwrap() error { return ErrDamaged }
 // Header is what a baseline says of itself.
 type Header struct {
 	Schema       string    `json:"schema"`
-	ID           string    `json:"id"` // 16 hexadecimal digits, random
+	ID           string    `json:"id"`               // 16 hexadecimal digits, random
+	Parent       string    `json:"parent,omitempty"` // id of the baseline it was made of, by accepting changes
 	Name         string    `json:"name"`
 	Started      time.Time `json:"started"` // content was read from here on
 	Finished     time.Time `json:"finished"`

@@ -84,8 +84,12 @@ func (w *Writer) begin() error {
 // Add appends a record. Records come in the order of filehash.CompareKeys; the
 // writer keeps nothing of r.
 func (w *Writer) Add(r *Record) error {
+	w.count(r, 1)
+	return w.encode(r)
+}
+
+func (w *Writer) encode(r *Record) error {
 	w.enc.add(r)
-	w.count(r)
 	if w.enc.full() {
 		return w.flush()
 	}
@@ -96,7 +100,11 @@ func (w *Writer) flush() error {
 	if w.enc.n == 0 {
 		return nil
 	}
-	b := w.enc.block()
+	return w.put(w.enc.block())
+}
+
+// put appends an encoded block.
+func (w *Writer) put(b []byte) error {
 	n := uint32(len(w.leaves) - 1)
 	w.leaves = append(w.leaves, leafHash(uint64(n)+1, b))
 	if err := w.blocks.Put(blockKey(n), b); err != nil {
@@ -179,16 +187,16 @@ func (w *Writer) Abort() {
 	os.Remove(w.temp)
 }
 
-// count adds a record to the counts.
-func (w *Writer) count(r *Record) {
-	w.counts.Entries++
+// count adds a record to the counts, or with n = -1 takes it away.
+func (w *Writer) count(r *Record, n int64) {
+	w.counts.Entries += n
 	switch r.Content {
 	case filehash.Hashed:
-		w.counts.Files++
-		w.counts.Bytes += r.Info.Size
+		w.counts.Files += n
+		w.counts.Bytes += n * r.Info.Size
 	case filehash.Unreadable:
-		w.counts.Unreadable++
+		w.counts.Unreadable += n
 	case filehash.Unstable:
-		w.counts.Unstable++
+		w.counts.Unstable += n
 	}
 }
