@@ -29,4 +29,12 @@ type Integrity struct {
 	IOLimit  int64  // bytes a second; 0: unlimited
 	Idle     bool   // idle CPU and I/O priority
 	Retained int    // baselines of one name kept
+	// PublicKey is the path of the key that must be in force in the history of
+	// the baselines; "": the one in the state directory.
+	PublicKey string
+	// Anchors are where the end of that history is kept: file:PATH, an https
+	// URL, or syslog:ADDRESS.
+	Anchors     []string
+	AnchorCA    string // path of certificates (PEM) that may vouch for the https anchors; "": the system's
+	AnchorToken string // path of a file with the bearer token for the https anchors; "": none
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ func TestPrecedence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.Integrity != (Integrity{Policy: "full", Jobs: 4, IOLimit: 1 << 20, Retained: 5}) || l.LockTimeout != time.Second || l.Root != "/" {
+	if !reflect.DeepEqual(l.Integrity, Integrity{Policy: "full", Jobs: 4, IOLimit: 1 << 20, Retained: 5}) || l.LockTimeout != time.Second || l.Root != "/" {
 		t.Errorf("%+v", l.Config)
 	}
 	for key, want := range map[string]Origin{
@@ -121,7 +122,7 @@ func TestUsualPlaces(t *testing.T) {
 			continue
 		}
 		got := Config{StateDir: l.StateDir, LogDir: l.LogDir, RunDir: l.RunDir}
-		if got != tc.want {
+		if !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("%v: %+v, want %+v", tc.env, got, tc.want)
 		}
 	}

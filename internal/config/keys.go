@@ -16,6 +16,8 @@ type Key struct {
 	Example string // a value as it would be written
 	Default string // "" where it depends on who runs mobileops
 	Path    bool   // an absolute path; a relative one from flag or environment is taken from the working directory
+	// Optional keys have no default, and may be set to nothing.
+	Optional bool
 
 	set func(c *Config, value string) error
 	get func(c *Config) any
@@ -97,6 +99,30 @@ func Keys() []Key {
 			set: func(c *Config, v string) (err error) { c.Integrity.Retained, err = parseCount(v, 1, 10000); return err },
 			get: func(c *Config) any { return c.Integrity.Retained },
 		},
+		{
+			Name: "integrity.public_key", Path: true, Optional: true, Example: "/etc/mobileops/integrity.pub",
+			Doc: "The minisign public key that must vouch for the history of the baselines, when its private half is kept elsewhere; unset: the key in the state directory.",
+			set: func(c *Config, v string) error { c.Integrity.PublicKey = v; return nil },
+			get: func(c *Config) any { return c.Integrity.PublicKey },
+		},
+		{
+			Name: "integrity.anchors", Optional: true, Example: "file:/mnt/safe/anchors https://anchors.example.org/web1",
+			Doc: "Where the end of the history of the baselines is kept after every change and compared with at every check: file:PATH, an https URL, syslog:ADDRESS; several are separated by spaces.",
+			set: func(c *Config, v string) (err error) { c.Integrity.Anchors, err = parseAnchors(v); return err },
+			get: func(c *Config) any { return strings.Join(c.Integrity.Anchors, " ") },
+		},
+		{
+			Name: "integrity.anchor_ca", Path: true, Optional: true, Example: "/etc/mobileops/anchors-ca.pem",
+			Doc: "Certificates that may vouch for https anchors, instead of those of the system.",
+			set: func(c *Config, v string) error { c.Integrity.AnchorCA = v; return nil },
+			get: func(c *Config) any { return c.Integrity.AnchorCA },
+		},
+		{
+			Name: "integrity.anchor_token_file", Path: true, Optional: true, Example: "/etc/mobileops/anchors.token",
+			Doc: "A file whose first line is the bearer token that https anchors want.",
+			set: func(c *Config, v string) error { c.Integrity.AnchorToken = v; return nil },
+			get: func(c *Config) any { return c.Integrity.AnchorToken },
+		},
 	}
 }
 
@@ -106,6 +132,17 @@ func parseCount(s string, least, most int) (int, error) {
 		return 0, fmt.Errorf("is not a number from %d to %d", least, most)
 	}
 	return n, nil
+}
+
+// parseAnchors reads places for anchors that are separated by spaces.
+func parseAnchors(s string) ([]string, error) {
+	list := strings.Fields(s)
+	for _, a := range list {
+		if !strings.HasPrefix(a, "file:/") && !strings.HasPrefix(a, "https://") && !strings.HasPrefix(a, "http://") && !strings.HasPrefix(a, "syslog:") {
+			return nil, errors.New("has a place that is not file:/PATH, an https URL or syslog:ADDRESS")
+		}
+	}
+	return list, nil
 }
 
 func parseBool(s string) (bool, error) {

@@ -176,7 +176,7 @@ func withoutName(err error) error {
 
 // read checks a value and stores it in c.
 func (k Key) read(c *Config, value string, inFile bool) error {
-	if k.Path {
+	if k.Path && !(k.Optional && value == "") {
 		clean, err := absolute(value, inFile)
 		if err != nil {
 			return &valueError{k.Name, value, err}

@@ -29,7 +29,9 @@ func Template() string {
 			}
 		}
 		def := k.Default
-		if def == "" {
+		if k.Optional {
+			def = "none"
+		} else if def == "" {
 			def = "depends on the user; see mobileops config show"
 		}
 		fmt.Fprintf(&b, "\n%s# %s\n%s# Default: %s. Environment: %s.\n%s# %s: %s\n", indent, wrapComment(k.Doc, indent), indent, def, k.Env(), indent, name, k.Example)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/history"
 	"github.com/mobileops/mobileops/internal/state"
 )
 
@@ -146,15 +147,22 @@ func (e *Engine) Open(c Entry) (*baseline.Reader, error) {
 
 func (e *Engine) file(c Entry) string { return e.path(c.ID + baseline.Ext) }
 
-// catalogue makes a finished baseline the current one of its name, and drops
-// the oldest of that name beyond e.Keep.
-func (e *Engine) catalogue(ctx context.Context, c *Entry) error {
+// catalogue makes a finished baseline the current one of its name, with a
+// record of it in the history, and drops the oldest of that name beyond e.Keep.
+func (e *Engine) catalogue(ctx context.Context, c *Entry, act Act) error {
 	keep := e.Keep
 	if keep <= 0 {
 		keep = 3
 	}
+	pen, err := e.History().Pen(ctx)
+	if err != nil {
+		return err
+	}
 	var old []Entry
-	err := e.Store.Update(ctx, func(tx *state.Tx) error {
+	err = e.Store.Update(ctx, func(tx *state.Tx) error {
+		if err := e.adopt(tx, pen); err != nil {
+			return err
+		}
 		b, err := tx.CreateBucketIfNotExists(catalogBucket)
 		if err != nil {
 			return err
@@ -192,6 +200,9 @@ func (e *Engine) catalogue(ctx context.Context, c *Entry) error {
 				return err
 			}
 		}
+		if err := e.record(tx, pen, *c, act); err != nil {
+			return err
+		}
 		return errors.Join(setPending(tx, old...), pending.Delete([]byte(c.ID)))
 	})
 	if err != nil {
@@ -220,8 +231,15 @@ func (e *Engine) Remove(ctx context.Context, ref string) ([]Entry, error) {
 		return nil, err
 	}
 	defer l.Release()
+	pen, err := e.History().Pen(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var gone []Entry
 	err = e.Store.Update(ctx, func(tx *state.Tx) error {
+		if err := e.adopt(tx, pen); err != nil {
+			return err
+		}
 		list, err := entries(tx)
 		if err != nil {
 			return err
@@ -242,6 +260,9 @@ func (e *Engine) Remove(ctx context.Context, ref string) ([]Entry, error) {
 				if err := tx.Bucket(currentBucket).Delete([]byte(name)); err != nil {
 					return err
 				}
+			}
+			if err := e.record(tx, pen, o, Act{Kind: history.Removal}); err != nil {
+				return err
 			}
 		}
 		return setPending(tx, gone...)

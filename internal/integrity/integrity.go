@@ -44,6 +44,8 @@ type Engine struct {
 	Store *state.Store
 	Tool  string // written into baselines: "mobileops 1.0.0"
 	Keep  int    // baselines of one name that are kept; 0: 3
+	By    By     // who acts, and why: it goes into the history
+	Keys  Keys   // who signs the history
 }
 
 // Scan says how a tree is read.

@@ -14,6 +14,7 @@ import (
 	"github.com/mobileops/mobileops/internal/durable"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/history"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
 	"github.com/mobileops/mobileops/pkg/filehash"
 )
@@ -125,7 +126,7 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 	if st, err := os.Stat(e.file(c)); err == nil {
 		c.FileBytes = st.Size()
 	}
-	if err := e.catalogue(ctx, &c); err != nil {
+	if err := e.catalogue(ctx, &c, Act{Kind: history.Baseline}); err != nil {
 		e.drop(c)
 		return nil, interrupted(err, "no baseline was taken")
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/mobileops/mobileops/internal/durable"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/history"
 )
 
 // Export copies the baseline that ref stands for to path, after verifying it.
@@ -99,7 +100,7 @@ func (e *Engine) Import(ctx context.Context, path, name string) (Entry, error) {
 	if st, err := os.Stat(e.file(c)); err == nil {
 		c.FileBytes = st.Size()
 	}
-	if err := e.catalogue(ctx, &c); err != nil {
+	if err := e.catalogue(ctx, &c, Act{Kind: history.Import}); err != nil {
 		undo()
 		return Entry{}, err
 	}

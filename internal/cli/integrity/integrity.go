@@ -20,6 +20,7 @@ import (
 func New(a *app.App) *cobra.Command {
 	return a.Group("integrity", "Know when files of this host change",
 		newBaseline(a), newCheck(a), newVerify(a), newPolicy(a),
+		newSchedule(a),
 	)
 }
 
@@ -39,7 +40,10 @@ func newEngine(a *app.App) (*engine.Engine, *config.Config, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return &engine.Engine{Store: store, Tool: "mobileops " + buildinfo.Get().Version, Keep: c.Integrity.Retained}, c, nil
+	return &engine.Engine{
+		Store: store, Tool: "mobileops " + buildinfo.Get().Version, Keep: c.Integrity.Retained,
+		By: engine.By{Actor: a.Actor()}, Keys: engine.Keys{PublicKey: c.Integrity.PublicKey},
+	}, c, nil
 }
 
 // scanOptions are the flags of every verb that reads files. They override the
