@@ -167,7 +167,7 @@ func inside(name string) string { return strings.TrimPrefix(name, "/") }
 // access says what helps when /etc may not be written.
 func access(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return failure.Hint(failure.Wrap(failure.NotAllowed, err), "run it as root; nothing was changed")
+		return failure.Hint(failure.Wrap(failure.NotAllowed, err), "run it as root")
 	}
 	return failure.Wrap(failure.Failed, err)
 }
@@ -217,7 +217,7 @@ func (i *Installer) Install(ctx context.Context, s Schedule, force bool) (*Outco
 	}
 	for _, f := range write {
 		if err := writeFile(tree, f); err != nil {
-			return nil, access(err)
+			return nil, errors.Join(access(err), i.recall(ctx, out, s.Name))
 		}
 		out.Changed = append(out.Changed, f.Path)
 	}
@@ -232,6 +232,17 @@ func (i *Installer) Install(ctx context.Context, s Schedule, force bool) (*Outco
 		told = errors.Join(told, out.systemctl(ctx, i, "daemon-reload"), out.systemctl(ctx, i, "enable", "--now", s.Timer()))
 	}
 	return out, told
+}
+
+// recall remembers what was remembered before, when nothing was written.
+func (i *Installer) recall(ctx context.Context, out *Outcome, name string) error {
+	switch {
+	case len(out.Changed) > 0:
+		return nil // what is there is known by it, and the next try goes on
+	case out.Former != nil:
+		return save(ctx, i.Store, out.Former)
+	}
+	return forget(ctx, i.Store, name)
 }
 
 func sameFiles(a, b []File) bool {
