@@ -96,6 +96,9 @@ type Pen struct {
 // Pen gets ready to append: it reads the keys, and makes one when the history
 // begins. A private key that is gone is an error.
 func (l *Log) Pen(ctx context.Context) (*Pen, error) {
+	if err := l.finishRotation(ctx); err != nil {
+		return nil, err
+	}
 	k, err := l.readKeys()
 	if err != nil {
 		return nil, err
@@ -105,9 +108,13 @@ func (l *Log) Pen(ctx context.Context) (*Pen, error) {
 			return nil, err
 		}
 	}
+	return l.pen(k), nil
+}
+
+func (l *Log) pen(k keys) *Pen {
 	p := &Pen{log: l, keys: k, boot: bootID()}
 	p.name, _ = os.Hostname()
-	return p, nil
+	return p
 }
 
 // begin makes the first key. Before that it notes in state.db that the history
@@ -147,7 +154,8 @@ func (p *Pen) mayBegin(tx *state.Tx) error {
 	if meta := tx.Bucket(metaBucket()); meta != nil && meta.Get(beginningKey()) != nil {
 		return nil
 	}
-	if tx.Bucket(recordBucket()) != nil || p.keys.private != nil || !p.keys.configured {
+	k := &p.keys
+	if tx.Bucket(recordBucket()) != nil || k.private != nil || k.public != nil && !k.configured {
 		return errRemoved(p.log)
 	}
 	return nil
@@ -178,6 +186,16 @@ func (p *Pen) Append(tx *state.Tx, r Record) (Record, error) {
 	if err != nil {
 		return Record{}, failure.Hint(err, "nothing was appended; see what is wrong: mobileops integrity history")
 	}
+	// The keys of a first record are those that are here, or configured.
+	force := inForce{key: p.keys.publicText(), elsewhere: p.keys.configured && p.keys.elsewhere()}
+	if last != nil {
+		force = last.next()
+	}
+	return p.append(tx, r, last, force)
+}
+
+// append appends r behind last, which may be nil, to be signed by a key.
+func (p *Pen) append(tx *state.Tx, r Record, last *Entry, force inForce) (Record, error) {
 	b, err := tx.CreateBucketIfNotExists(recordBucket())
 	if err != nil {
 		return Record{}, err
@@ -185,16 +203,14 @@ func (p *Pen) Append(tx *state.Tx, r Record) (Record, error) {
 	r.Schema, r.Counter, r.Previous = RecordSchema, 1, Digest{}
 	r.Host, r.HostName, r.Boot, r.Tool = p.log.opts.Host, cut(p.name), p.boot, p.log.opts.Tool
 	r.Time = p.log.now().UTC().Truncate(time.Millisecond)
-	force := inForce{key: p.keys.publicText(), elsewhere: p.keys.configured && p.keys.elsewhere()}
+	r.Signer, r.Elsewhere = force.key, force.elsewhere
 	if last != nil {
 		r.Counter, r.Previous = last.Counter+1, last.Digest
-		force = last.next()
 		if last.Host != r.Host && !r.Kind.settles() {
 			return Record{}, failure.Hint(fmt.Errorf("%w: its last record was written on another host, %s", ErrBroken, last.HostName),
 				"when this state directory was copied on purpose, begin anew: mobileops integrity baseline")
 		}
 	}
-	r.Signer, r.Elsewhere = force.key, force.elsewhere
 	body, err := r.encode()
 	if err != nil {
 		return Record{}, err
@@ -220,14 +236,14 @@ func (p *Pen) Append(tx *state.Tx, r Record) (Record, error) {
 // elsewhere.
 func (p *Pen) sign(r *Record, body []byte) ([]byte, error) {
 	k := &p.keys
-	if k.configured && k.publicText() != r.Signer {
+	if k.configured && k.publicText() != r.Signer && r.Kind != KeyChange {
 		return nil, failure.Hint(failure.Errorf(failure.Untrustworthy, "the history is signed by the key %s, and integrity.public_key names %s", keyName(r.Signer), keyName(k.publicText())),
 			"to change the key: mobileops integrity key use FILE")
 	}
 	if k.private != nil && publicOf(k.private).String() == r.Signer {
 		return signRecord(*k.private, r, body), nil
 	}
-	if r.Elsewhere || k.configured {
+	if r.signedLater() || r.keyLost() {
 		return nil, nil
 	}
 	if k.private != nil || k.publicText() != r.Signer {
@@ -236,7 +252,7 @@ func (p *Pen) sign(r *Record, body []byte) ([]byte, error) {
 	}
 	private, _ := p.log.KeyFiles()
 	return nil, failure.Hint(failure.Errorf(failure.Untrustworthy, "the private key %s, which signs the history, is gone", private),
-		"put it back from a backup; or, when it was taken away to sign elsewhere, say so: mobileops integrity key use "+strings.TrimSuffix(private, ".key")+".pub")
+		"put it back from a backup; if it is lost: mobileops integrity key rotate --lost; if it was taken away to sign elsewhere: mobileops integrity key use "+strings.TrimSuffix(private, ".key")+".pub")
 }
 
 // signRecord returns the signature of a record's bytes, as the text of a
@@ -259,3 +275,6 @@ func (l *Log) KeyFiles() (private, public string) {
 	dir := filepath.Join(l.store.Dir(), "keys")
 	return filepath.Join(dir, "integrity.key"), filepath.Join(dir, "integrity.pub")
 }
+
+// seconds cuts a time to what is written into anchors.
+func seconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -78,6 +78,7 @@ type Record struct {
 	// in minisign's base64, and whether its private half is not on this host.
 	Key          string `json:"key,omitempty"`
 	KeyElsewhere bool   `json:"key_elsewhere,omitempty"`
+	Lost         bool   `json:"lost,omitempty"` // the former key was lost, so nobody signed this record
 
 	// The public key that signs this record, in minisign's base64, and whether
 	// its private half is not on this host.
@@ -223,6 +224,17 @@ func (r *Record) next() inForce {
 	}
 	return inForce{r.Signer, r.Elsewhere}
 }
+
+// signedLater tells whether a record may be appended without a signature: its
+// key is not on this host, or this very record says so.
+func (r *Record) signedLater() bool {
+	return r.Elsewhere || r.Kind == KeyChange && r.Key == r.Signer && r.KeyElsewhere
+}
+
+// keyLost tells whether a record needs no signature because its key was lost.
+// A key that is not on this host cannot be lost here: otherwise root could take
+// the history over.
+func (r *Record) keyLost() bool { return r.Lost && r.Kind == KeyChange && !r.Elsewhere }
 
 func encodeEntry(body, signature []byte) []byte {
 	v := binary.AppendUvarint(nil, uint64(len(body)))
