@@ -29,6 +29,7 @@ type Entry struct {
 	Imported  bool          `json:"imported,omitempty"` // taken elsewhere
 	Current   bool          `json:"current"`            // the one that check and verify use for its name
 	Sequence  uint64        `json:"sequence"`           // order in which they were catalogued
+	Owners    baseline.Hash `json:"owners,omitzero"`    // BLAKE3 of the table of packages beside it; zero: there is none
 }
 
 // The catalogue in state.db: bucket "integrity.baselines" has the id of each
@@ -219,6 +220,8 @@ func (e *Engine) removeFiles(list []Entry) {
 	for _, o := range list {
 		os.Remove(e.file(o))
 		os.Remove(e.readsFile(o))
+		os.Remove(e.ownersFile(o))
+		os.Remove(e.contentsFile(o))
 	}
 }
 

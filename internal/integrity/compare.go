@@ -2,11 +2,9 @@ package integrity
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +22,9 @@ type CompareOptions struct {
 	Verify bool          // read every byte
 	Sample float64       // of the files a check would skip, read this share, from 0 to 1, drawn anew each time
 	MaxAge time.Duration // read a file again when it was last read longer ago; 0: no limit
+	// PackageArchive is a directory of package files to compare with; empty:
+	// what the package databases say is all that is known.
+	PackageArchive string
 	Scan                 // an empty Tree means the one the baseline was taken of
 }
 
@@ -102,6 +103,9 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	}
 	if err == nil {
 		err = cmp.finish()
+	}
+	if err == nil {
+		err = e.classify(ctx, cmp.report, o.PackageArchive)
 	}
 	if err != nil {
 		return nil, interrupted(err, "nothing was recorded")
@@ -274,9 +278,7 @@ func (c *comparison) finish() error {
 		c.removed(rec)
 	}
 	c.pairMoves()
-	slices.SortStableFunc(c.report.Changes, func(a, b Change) int {
-		return cmp.Or(cmp.Compare(b.Severity, a.Severity), bytes.Compare(a.Path, b.Path))
-	})
+	sortChanges(c.report.Changes)
 	s := &c.report.Summary
 	for i := range c.report.Changes {
 		switch c.report.Changes[i].Kind {

@@ -93,8 +93,10 @@ type Report struct {
 	Summary  Summary
 	Changes  []Change // by severity, the worst first, then by path
 	Problems []Problem
-	Findings finding.Summary // what became of the stored findings
-	Stored   bool            // the findings were stored
+	// Ownership is what the classes rest on; nil when there are no changes.
+	Ownership *Ownership
+	Findings  finding.Summary // what became of the stored findings
+	Stored    bool            // the findings were stored
 }
 
 // Kind is what the report means for the exit status: changes from severity

@@ -15,6 +15,7 @@ import (
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
 	"github.com/mobileops/mobileops/internal/integrity/history"
+	"github.com/mobileops/mobileops/internal/integrity/packages"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
 	"github.com/mobileops/mobileops/pkg/filehash"
 )
@@ -24,6 +25,8 @@ type TakeOptions struct {
 	Name      string
 	Policy    *policy.Policy
 	IfMissing bool // do nothing when there is a baseline of that name
+	// KeepContent is of which files the text is kept; empty: KeepNone.
+	KeepContent KeepContent
 	Scan
 }
 
@@ -91,6 +94,7 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 	opts.Select = &coverage{state: m.Root(), root: m.RootRule()}
 	opts.CrossDevice = o.Policy.CrossFilesystems
 	var rec baseline.Record
+	var texts []baseline.Record // whose content is to be kept
 	err = filehash.Walk(ctx, tree, opts, func(b *filehash.Batch) error {
 		if b.Err != nil {
 			t.Problems = append(t.Problems, dirProblem(b))
@@ -107,6 +111,9 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 			if err := w.Add(&rec); err != nil {
 				return fmt.Errorf("write baseline: %w", err)
 			}
+			if o.KeepContent.keeps(&rec) && len(texts) < maxKeptFiles {
+				texts = append(texts, rec.Clone())
+			}
 		}
 		return nil
 	})
@@ -122,6 +129,16 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 	}
 	if c.Root, err = w.Commit(&c.Header, o.Policy.Encode()); err != nil {
 		return nil, err
+	}
+	err = e.saveOwners(ctx, &c, tree)
+	if errors.Is(err, packages.ErrDamaged) {
+		// Whose files are will not be known; what they are is.
+		t.Problems = append(t.Problems, Problem{Path: []byte("/var/lib"), Kind: Unreadable, Reason: err.Error()})
+		err = nil
+	}
+	if err := errors.Join(err, e.keepTexts(ctx, c, texts)); err != nil {
+		e.drop(c)
+		return nil, interrupted(err, "no baseline was taken")
 	}
 	if st, err := os.Stat(e.file(c)); err == nil {
 		c.FileBytes = st.Size()

@@ -44,7 +44,7 @@ func (e *Engine) History() *history.Log {
 func (e *Engine) record(tx *state.Tx, pen *history.Pen, c Entry, act Act) error {
 	_, err := pen.Append(tx, history.Record{
 		Kind: act.Kind, Actor: e.By.Actor, Reason: e.By.Reason, Ticket: e.By.Ticket,
-		Name: c.Name, ID: c.ID, Root: c.Root, Policy: c.PolicyName, PolicyDigest: c.PolicyDigest,
+		Name: c.Name, ID: c.ID, Root: c.Root, Policy: c.PolicyName, PolicyDigest: c.PolicyDigest, OwnersDigest: c.Owners,
 		Report: act.Report, Accepted: act.Accepted, AcceptedDigest: act.AcceptedDigest,
 	})
 	return err

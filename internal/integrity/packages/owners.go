@@ -38,10 +38,14 @@ type Owners struct {
 
 // Owners takes a snapshot of the databases.
 func (s *Set) Owners(ctx context.Context) (*Owners, error) {
-	o := &Owners{aliases: s.aliases}
 	var key [16]byte
 	rand.Read(key[:])
-	o.k0, o.k1 = binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:])
+	return s.owners(ctx, binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:]))
+}
+
+// owners takes a snapshot under a given key.
+func (s *Set) owners(ctx context.Context, k0, k1 uint64) (*Owners, error) {
+	o := &Owners{aliases: s.aliases, k0: k0, k1: k1}
 	var err error
 	if o.packages, err = s.Packages(ctx); err != nil {
 		return nil, err

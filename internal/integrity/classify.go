@@ -1,0 +1,394 @@
+package integrity
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/mobileops/mobileops/internal/finding"
+	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/generated"
+	"github.com/mobileops/mobileops/internal/integrity/packages"
+	"github.com/mobileops/mobileops/pkg/filehash"
+	"golang.org/x/sys/unix"
+)
+
+// Ownership is what the classes of a report rest on.
+type Ownership struct {
+	Managers []packages.Manager `json:"managers"`           // whose databases were read; none: nothing is known
+	Archive  string             `json:"archive,omitempty"`  // directory of package files that were compared with
+	Problems []string           `json:"problems,omitempty"` // what of them could not be read
+}
+
+// classifier says whose a change is: it holds what is there now against what
+// the package databases record, and knows which packages have changed since the
+// baseline.
+//
+// Root can write the databases. So a class is a way to sort a report, and never
+// takes a change out of it; only package archives that the admin brings along
+// can vouch for content.
+type classifier struct {
+	report   *Report
+	set      *packages.Set
+	archives *packages.Archives // nil: none
+	then     *packages.Owners   // nil: the baseline has none
+	before   map[string]packages.Package
+	changed  []string // names of packages that were installed, removed or updated since
+	single   *single
+	now      map[string][]packages.File // by path
+	versions map[string]packages.Package
+	archived map[string]*packages.File    // by archiveKey
+	accounts map[string]map[string]string // of /etc/passwd and /etc/group: name → number
+}
+
+// classify gives every change its class, and the severity that goes with it.
+func (e *Engine) classify(ctx context.Context, r *Report, archiveDir string) error {
+	if len(r.Changes) == 0 {
+		return nil
+	}
+	c := &classifier{report: r, accounts: map[string]map[string]string{}}
+	own := &Ownership{Archive: archiveDir}
+	r.Ownership = own
+	var err error
+	if archiveDir != "" {
+		if c.archives, err = packages.OpenArchives(archiveDir); err != nil {
+			return err
+		}
+		defer c.archives.Close()
+	}
+	if c.single, err = openSingle(r.Tree); err != nil {
+		return err
+	}
+	defer c.single.Close()
+	trouble := func(err error) { own.Problems = append(own.Problems, err.Error()) }
+	if c.set, err = packages.Open(r.Tree); err != nil {
+		trouble(err)
+	} else {
+		defer c.set.Close()
+		own.Managers = c.set.Managers()
+	}
+	if len(own.Managers) > 0 {
+		if c.then, err = e.loadOwners(r.Baseline); err != nil {
+			trouble(err)
+		}
+		if err := c.look(ctx); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			// A damaged database knows nothing: the changes stand as they are.
+			trouble(err)
+			c.now, own.Managers = nil, nil
+		}
+	}
+	for i := range r.Changes {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.one(ctx, &r.Changes[i], len(own.Managers) > 0)
+	}
+	if c.set != nil {
+		for _, p := range c.set.Problems() {
+			trouble(p)
+		}
+	}
+	if c.archives != nil {
+		for _, p := range c.archives.Problems() {
+			trouble(p)
+		}
+	}
+	sortChanges(r.Changes)
+	return nil
+}
+
+// look asks the databases about every path that matters: those of the changes,
+// where moved files were, and where links lead to.
+func (c *classifier) look(ctx context.Context) error {
+	list, err := c.set.Packages(ctx)
+	if err != nil {
+		return err
+	}
+	c.versions = byName(list)
+	if c.then != nil {
+		c.before = byName(c.then.Packages())
+		for name, p := range c.versions {
+			if c.before[name] != p {
+				c.changed = append(c.changed, name)
+			}
+		}
+		for name := range c.before {
+			if _, there := c.versions[name]; !there {
+				c.changed = append(c.changed, name)
+			}
+		}
+		slices.Sort(c.changed)
+	}
+	seen := map[string]bool{}
+	var paths [][]byte
+	want := func(p []byte) {
+		if p != nil && !seen[string(p)] {
+			seen[string(p)] = true
+			paths = append(paths, p)
+		}
+	}
+	for i := range c.report.Changes {
+		ch := &c.report.Changes[i]
+		want(ch.Path)
+		want(ch.From)
+		want(besides(ch.Path))
+		if n := ch.Now; n != nil && n.Info.Type() == unix.S_IFLNK {
+			want(leadsTo(n))
+		}
+	}
+	files, err := c.set.Lookup(ctx, paths)
+	if err != nil {
+		return err
+	}
+	c.now = make(map[string][]packages.File, len(paths))
+	for i, p := range paths {
+		c.now[string(p)] = files[i]
+	}
+	if c.archives != nil {
+		return c.unpack(ctx)
+	}
+	return nil
+}
+
+// byName indexes packages by name and architecture, which dpkg can install side
+// by side.
+func byName(list []packages.Package) map[string]packages.Package {
+	m := make(map[string]packages.Package, len(list))
+	for _, p := range list {
+		m[p.Name] = p
+		m[p.Name+":"+p.Arch] = p
+	}
+	return m
+}
+
+// leadsTo returns where a symbolic link leads, as text alone.
+func leadsTo(n *baseline.Record) []byte {
+	t := string(n.Target)
+	if !strings.HasPrefix(t, "/") {
+		t = string(n.Dir) + "/" + t
+	}
+	return []byte(path.Clean(t))
+}
+
+// besides returns the configuration file that a package manager or an admin's
+// choice left this one beside, nil when it is none of those.
+func besides(p []byte) []byte {
+	for _, ext := range []string{".dpkg-old", ".dpkg-new", ".dpkg-dist", ".dpkg-bak", ".dpkg-tmp", ".ucf-old", ".ucf-new", ".ucf-dist", ".rpmnew", ".rpmsave", ".rpmorig", ".apk-new"} {
+		if base, ok := bytes.CutSuffix(p, []byte(ext)); ok {
+			return base
+		}
+	}
+	return nil
+}
+
+// verdict is what the classifier says of a change.
+type verdict struct {
+	class  Class
+	pkg    packages.Package
+	reason string
+	least  finding.Severity // raised to this
+	most   finding.Severity // lowered to this
+	rights bool             // also owner and permissions are those of the package
+}
+
+// one classifies one change.
+func (c *classifier) one(ctx context.Context, ch *Change, known bool) {
+	v := verdict{most: finding.Critical}
+	gained := gainsRights(ch)
+	switch {
+	case known:
+		v = c.judge(ctx, ch)
+	case gained == "":
+		return // no package manager: nobody knows whose it is
+	}
+	if gained != "" && !(v.class == PackageUpdate && v.rights) {
+		v.class, v.least, v.most = Suspicious, finding.High, finding.Critical
+		v.reason = join(gained, v.reason)
+	}
+	ch.Class, ch.Package, ch.Reason = v.class, v.pkg.String(), v.reason
+	ch.Severity = max(min(ch.Severity, v.most), v.least)
+}
+
+func join(a, b string) string {
+	if b == "" {
+		return a
+	}
+	return a + "; " + b
+}
+
+// judge says whose a change is.
+func (c *classifier) judge(ctx context.Context, ch *Change) verdict {
+	files := c.now[string(ch.Path)]
+	if ch.Now == nil {
+		return c.removed(ch.Path, files)
+	}
+	if len(files) == 0 {
+		return c.unowned(ch)
+	}
+	v := c.owned(ctx, ch, files)
+	if v.class == PackageUpdate && ch.From != nil {
+		// The file is one of the package's; what it was moved away from must be
+		// explained as well.
+		if was := c.removed(ch.From, c.now[string(ch.From)]); was.class == PackageModified {
+			was.reason = fmt.Sprintf("%s, from where it was moved: %s", ch.From, was.reason)
+			return was
+		}
+	}
+	return v
+}
+
+// removed judges what is no longer there.
+func (c *classifier) removed(p []byte, files []packages.File) verdict {
+	var then packages.Package
+	owned := false
+	if c.then != nil {
+		then, owned = c.then.Lookup(p)
+	}
+	if len(files) > 0 {
+		f := &files[0]
+		switch {
+		case f.Conffile:
+			return verdict{class: Conffile, pkg: f.Package, reason: "a configuration file of its package was removed", most: finding.Critical}
+		case f.Ghost:
+			return verdict{class: PackageUpdate, pkg: f.Package, reason: "its package says that it need not be there", most: finding.Low}
+		case f.Alternative:
+			return verdict{class: PackageModified, pkg: f.Package, reason: "update-alternatives still has this link", least: finding.Medium, most: finding.Critical}
+		}
+		return verdict{class: PackageModified, pkg: f.Package, reason: "its package still has it", least: finding.Medium, most: finding.Critical}
+	}
+	if !owned {
+		if v, ok := c.explained(p); ok {
+			return v
+		}
+		return verdict{class: Unowned, reason: "no package had it", most: finding.Critical}
+	}
+	now, there := c.versions[then.Name+":"+then.Arch]
+	switch {
+	case !there:
+		return verdict{class: PackageUpdate, pkg: then, reason: "its package was removed"}
+	case now.Version != then.Version:
+		return verdict{class: PackageUpdate, pkg: now, reason: fmt.Sprintf("its package no longer has it since it went from %s to %s", then.Version, now.Version)}
+	}
+	return verdict{class: PackageModified, pkg: now, reason: "its package has the same version as before and no longer lists it", least: finding.High, most: finding.Critical}
+}
+
+// explained judges a file that no package has by what is known of packages'
+// scripts and triggers.
+func (c *classifier) explained(p []byte) (verdict, bool) {
+	if info, ok := bytes.CutPrefix(p, []byte("/var/lib/dpkg/info/")); ok {
+		name, _, _ := bytes.Cut(info, []byte("."))
+		if i := bytes.LastIndexByte(info, '.'); i > 0 {
+			name = info[:i] // a name may have dots in it
+		}
+		bare, _, _ := bytes.Cut(name, []byte(":"))
+		if slices.Contains(c.changed, string(name)) || slices.Contains(c.changed, string(bare)) {
+			p := c.versions[string(bare)]
+			return verdict{class: PackageUpdate, pkg: p, reason: "the records of a package that was changed"}, true
+		}
+		return verdict{}, false
+	}
+	if name, severity, ok := generated.By(p, c.changed); ok {
+		return verdict{class: Unowned, reason: fmt.Sprintf("written by package scripts, and package %s has changed; its content cannot be compared with anything", name), most: severity}, true
+	}
+	return verdict{}, false
+}
+
+// unowned judges what is there and is no package's.
+func (c *classifier) unowned(ch *Change) verdict {
+	if base := besides(ch.Path); base != nil {
+		if files := c.now[string(base)]; len(files) > 0 {
+			return verdict{class: Conffile, pkg: files[0].Package, reason: "left beside the configuration file of its package", most: finding.Low}
+		}
+	}
+	if v, ok := c.explained(ch.Path); ok {
+		return v
+	}
+	if n := ch.Now; c.leadsToPackage(n) && within(ch.Path, []byte("/etc")) {
+		if to := c.now[string(leadsTo(n))][0].Package; slices.Contains(c.changed, to.Name) {
+			return verdict{class: Unowned, pkg: to, reason: "leads to a file of a package that has changed", most: finding.Medium}
+		}
+	}
+	if c.then != nil {
+		if then, owned := c.then.Lookup(ch.Path); owned && ch.Kind == Changed {
+			return verdict{class: PackageModified, pkg: then, reason: "a package had it, and none has it now", least: finding.Medium, most: finding.Critical}
+		}
+	}
+	if ch.Kind != Changed && systemDir(ch.Path) && ch.Now.Info.Type() != unix.S_IFDIR && ch.Severity > finding.Low {
+		return verdict{class: Suspicious, reason: "among the system's programs, and no package has it", least: finding.High, most: finding.Critical}
+	}
+	return verdict{class: Unowned, reason: "no package has it", most: finding.Critical}
+}
+
+// systemDir tells whether a path is where packages alone put files: programs
+// and libraries, other than those of the admin.
+func systemDir(p []byte) bool {
+	for _, base := range []string{"/usr/local", "/usr/src"} {
+		if within(p, []byte(base)) {
+			return false
+		}
+	}
+	rest := bytes.TrimPrefix(p, []byte("/usr"))
+	dir, _, _ := bytes.Cut(bytes.TrimPrefix(rest, []byte("/")), []byte("/"))
+	switch string(dir) {
+	case "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "games":
+		return bytes.HasPrefix(rest, []byte("/"))
+	}
+	return false
+}
+
+// gainsRights says which right to act as somebody else a change gives a file,
+// and "" for none.
+func gainsRights(ch *Change) string {
+	n := ch.Now
+	if n == nil || n.Info.Type() != unix.S_IFREG {
+		return ""
+	}
+	caps := slices.ContainsFunc(n.Xattrs, func(x filehash.Xattr) bool { return x.Name == "security.capability" })
+	set := n.Info.Mode & (unix.S_ISUID | unix.S_ISGID)
+	if n.Info.Mode&unix.S_ISGID != 0 && n.Info.Mode&unix.S_IXGRP == 0 {
+		set &^= unix.S_ISGID // mandatory locking of old: no right
+	}
+	if ch.Kind == Changed || ch.Kind == Moved {
+		was := set
+		for _, a := range ch.Attributes {
+			switch a.Name {
+			case "mode":
+				was = octal(a.Old)
+			case "type":
+				was = 0
+			}
+		}
+		set &^= was
+		caps = caps && slices.ContainsFunc(ch.Attributes, func(a Attribute) bool { return a.Name == "caps" })
+	}
+	switch {
+	case set&unix.S_ISUID != 0:
+		return fmt.Sprintf("newly setuid, and runs as user %d", n.Info.UID)
+	case set&unix.S_ISGID != 0:
+		return fmt.Sprintf("newly setgid, and runs as group %d", n.Info.GID)
+	case caps:
+		return "new capabilities"
+	}
+	return ""
+}
+
+func octal(s string) (n uint32) {
+	fmt.Sscanf(s, "%o", &n)
+	return n
+}
+
+// sortChanges puts the worst first.
+func sortChanges(list []Change) {
+	slices.SortStableFunc(list, func(a, b Change) int {
+		if a.Severity != b.Severity {
+			return int(b.Severity) - int(a.Severity)
+		}
+		return bytes.Compare(a.Path, b.Path)
+	})
+}
