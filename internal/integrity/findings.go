@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/state"
@@ -34,8 +35,10 @@ func (e *Engine) store(ctx context.Context, r *Report) error {
 		if r.Findings, err = report(tx, Source, scope(r), found, r.Started); err != nil {
 			return err
 		}
-		gone, err = e.putReport(tx, entry)
-		return err
+		if gone, err = e.putReport(tx, entry); err != nil {
+			return err
+		}
+		return noteMissed(tx, time.Now())
 	})
 	if err != nil {
 		e.dropReport(entry)

@@ -1,14 +1,108 @@
 package integrity
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"time"
 
+	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/schedule"
+	"github.com/mobileops/mobileops/internal/state"
 )
 
-// Schedules returns the schedules, and the comparisons that say when each was
-// last kept.
-func (e *Engine) Schedules(ctx context.Context) ([]schedule.Schedule, []schedule.Run, error) {
-	list, err := schedule.List(ctx, e.Store)
-	return list, nil, err
+// Schedules returns the schedules, and the latest comparisons of each kind of
+// the baselines that they are about.
+func (e *Engine) Schedules(ctx context.Context) (list []schedule.Schedule, runs []schedule.Run, err error) {
+	err = e.Store.View(ctx, func(tx *state.Tx) error {
+		list, runs, err = schedules(tx)
+		return err
+	})
+	return list, runs, err
+}
+
+func schedules(tx *state.Tx) ([]schedule.Schedule, []schedule.Run, error) {
+	list, err := schedule.Load(tx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var runs []schedule.Run
+	seen := map[string]bool{}
+	for i := range list {
+		name := list[i].Baseline
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		latest, err := latestReports(tx, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, r := range latest {
+			runs = append(runs, schedule.Run{Baseline: name, Verify: r.Verify, At: r.Last})
+		}
+	}
+	return list, runs, nil
+}
+
+// latestReports returns the newest entry of a check and that of a verify in the
+// catalogue of reports, as far as there are any, the newer first.
+func latestReports(tx *state.Tx, name string) (latest []ReportEntry, err error) {
+	b := tx.Bucket(reportsBucket)
+	if b == nil {
+		return nil, nil
+	}
+	prefix := reportPrefix(name)
+	c := b.Cursor()
+	// Names have no byte 1, so behind all of the name comes name, 1.
+	k, v := c.Seek(append([]byte(name), 1))
+	if k == nil {
+		k, v = c.Last()
+	} else {
+		k, v = c.Prev()
+	}
+	for ; bytes.HasPrefix(k, prefix) && len(latest) < 2; k, v = c.Prev() {
+		var r ReportEntry
+		if err := json.Unmarshal(v, &r); err != nil {
+			return nil, failure.Errorf(failure.Untrustworthy, "catalogue of reports: %w", err)
+		}
+		if len(latest) == 0 || latest[0].Verify != r.Verify {
+			latest = append(latest, r)
+		}
+	}
+	return latest, nil
+}
+
+// Missed returns the schedules that did not run in time, and brings the
+// findings about them up to date.
+func (e *Engine) Missed(ctx context.Context, now time.Time) (gaps []schedule.Gap, err error) {
+	known := false
+	err = e.Store.View(ctx, func(tx *state.Tx) error {
+		list, runs, err := schedules(tx)
+		if err != nil {
+			return err
+		}
+		gaps = schedule.Missed(list, runs, now)
+		known, err = schedule.Reported(tx, gaps)
+		return err
+	})
+	if err != nil || known {
+		return gaps, err
+	}
+	return gaps, e.Store.Update(ctx, func(tx *state.Tx) error { return noteMissed(tx, now) })
+}
+
+// noteMissed brings the findings about missed schedules up to date with what
+// the transaction sees.
+func noteMissed(tx *state.Tx, now time.Time) error {
+	list, runs, err := schedules(tx)
+	if err != nil {
+		return err
+	}
+	gaps := schedule.Missed(list, runs, now)
+	known, err := schedule.Reported(tx, gaps)
+	if err != nil || known {
+		return err
+	}
+	return schedule.Report(tx, Source, gaps, now)
 }

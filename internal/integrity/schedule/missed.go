@@ -1,8 +1,8 @@
 package schedule
 
 import (
+	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -98,35 +98,44 @@ func (g *Gap) finding(source string, now time.Time) finding.Finding {
 	}
 }
 
+// reportedKey is where in the bucket the names of the schedules stand of which
+// the findings say that they were missed. No schedule can have that name.
+var reportedKey = []byte("\x00missed")
+
 // Report brings the findings of a source up to date with what is missed now:
-// what was missed and has run since is resolved. Nothing is written when the
-// findings are so already, which known tells.
+// what was missed and has run since is resolved. When they are so already, as
+// Reported tells, nothing need be written.
 func Report(tx *state.Tx, source string, gaps []Gap, now time.Time) error {
 	found := make([]finding.Finding, len(gaps))
 	for n := range gaps {
 		found[n] = gaps[n].finding(source, now)
 	}
-	_, err := finding.Report(tx, source, Scope, found, now)
-	return err
+	if _, err := finding.Report(tx, source, Scope, found, now); err != nil {
+		return err
+	}
+	b, err := tx.CreateBucketIfNotExists(bucket)
+	if err != nil {
+		return err
+	}
+	v, err := json.Marshal(Names(gaps))
+	if err != nil {
+		return err
+	}
+	return b.Put(reportedKey, v)
 }
 
-// Reported tells whether the stored findings of a source say of each schedule
-// that it was missed exactly when it was, so that nothing need be written.
-func Reported(tx *state.Tx, source string, gaps []Gap, now time.Time) (bool, error) {
-	stored, err := finding.List(tx, finding.Filter{Sources: []string{source}, Rules: []string{Rule}}, now)
-	if err != nil {
-		return false, err
-	}
-	held, missing := map[string]bool{}, map[string]bool{}
-	for _, r := range stored {
-		if r.State != finding.Resolved {
-			held[r.Subject] = true
+// Reported tells whether the stored findings say of each schedule that it was
+// missed exactly when it was.
+func Reported(tx *state.Tx, gaps []Gap) (bool, error) {
+	var reported []string
+	if b := tx.Bucket(bucket); b != nil {
+		if v := b.Get(reportedKey); v != nil {
+			if err := json.Unmarshal(v, &reported); err != nil {
+				return false, err
+			}
 		}
 	}
-	for n := range gaps {
-		missing[gaps[n].Schedule.Name] = true
-	}
-	return maps.Equal(held, missing), nil
+	return slices.Equal(reported, Names(gaps)), nil
 }
 
 // Names returns the names of the schedules that were missed.

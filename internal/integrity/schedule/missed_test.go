@@ -63,7 +63,7 @@ func TestMissedIsAFindingUntilItRan(t *testing.T) {
 			if err := Report(tx, "integrity", gaps, now); err != nil {
 				return err
 			}
-			same, err := Reported(tx, "integrity", gaps, now)
+			same, err := Reported(tx, gaps)
 			if err != nil || !same {
 				t.Errorf("after reporting it is to be reported again: %v", err)
 			}

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -12,7 +13,7 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-// bucket holds the schedules: name → Schedule as JSON.
+// bucket holds the schedules: name → Schedule as JSON, and reportedKey.
 var bucket = []byte("integrity.schedules")
 
 // Digest is the BLAKE3 digest of a file's content. In text it is hexadecimal.
@@ -52,6 +53,9 @@ func Load(tx *state.Tx) ([]Schedule, error) {
 	}
 	var list []Schedule
 	err := b.ForEach(func(k, v []byte) error {
+		if bytes.Equal(k, reportedKey) {
+			return nil
+		}
 		var s Schedule
 		if err := json.Unmarshal(v, &s); err != nil {
 			return failure.Errorf(failure.Untrustworthy, "schedule %q: %w", k, err)
