@@ -418,11 +418,25 @@ func (e *Engine) AcceptedChanges(id string, digest baseline.Hash) ([]Change, err
 // then, so a failure here is no reason to take it back: the next check
 // resolves them.
 func (e *Engine) settle(ctx context.Context, a *Accepted, rep *Report) error {
-	var files, seen []finding.Finding
+	var gone, seen []finding.Finding
+	left := map[string]bool{} // packages that have other changes
+	taken := map[string]bool{}
 	for i := range a.Changes {
-		f := a.Changes[i].finding(rep)
-		files = append(files, f)
-		seen = append(seen, a.Changes[i].AsFinding("watch-", rep))
+		c := &a.Changes[i]
+		taken[string(c.Path)] = true
+		gone = append(gone, c.finding(rep))
+		seen = append(seen, c.AsFinding("watch-", rep))
+	}
+	for i := range rep.Changes {
+		if c := &rep.Changes[i]; !taken[string(c.Path)] {
+			left[c.updateSubject()] = true
+		}
+	}
+	for i := range a.Changes {
+		if c := &a.Changes[i]; c.Class == PackageUpdate && c.Package != "" && !left[c.updateSubject()] {
+			left[c.updateSubject()] = true // once is enough
+			gone = append(gone, c.update(rep))
+		}
 	}
 	why := "accepted by " + e.By.Actor.User
 	if e.By.Reason != "" {
@@ -430,7 +444,7 @@ func (e *Engine) settle(ctx context.Context, a *Accepted, rep *Report) error {
 	}
 	err := e.Store.Update(context.WithoutCancel(ctx), func(tx *state.Tx) error {
 		now := time.Now()
-		one, err := finding.Resolve(tx, Source, scope(rep), files, why, now)
+		one, err := finding.Resolve(tx, Source, scope(rep), gone, why, now)
 		other, err2 := finding.Resolve(tx, Source, "watch:"+rep.Baseline.Name, seen, why, now)
 		a.Findings.Resolved = one.Resolved + other.Resolved
 		return errors.Join(err, err2)

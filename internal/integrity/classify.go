@@ -281,20 +281,34 @@ func (c *classifier) removed(p []byte, files []packages.File) verdict {
 // explained judges a file that no package has by what is known of packages'
 // scripts and triggers.
 func (c *classifier) explained(p []byte) (verdict, bool) {
-	if info, ok := bytes.CutPrefix(p, []byte("/var/lib/dpkg/info/")); ok {
-		name, _, _ := bytes.Cut(info, []byte("."))
-		if i := bytes.LastIndexByte(info, '.'); i > 0 {
-			name = info[:i] // a name may have dots in it
+	if record, ok := bytes.CutPrefix(p, []byte("/var/lib/dpkg/info/")); ok {
+		if v, ok := c.dpkgRecord(record); ok {
+			return v, true
 		}
-		bare, _, _ := bytes.Cut(name, []byte(":"))
-		if slices.Contains(c.changed, string(name)) || slices.Contains(c.changed, string(bare)) {
-			p := c.versions[string(bare)]
-			return verdict{class: PackageUpdate, pkg: p, reason: "the records of a package that was changed"}, true
-		}
-		return verdict{}, false
 	}
 	if name, severity, ok := generated.By(p, c.changed); ok {
 		return verdict{class: Unowned, reason: fmt.Sprintf("written by package scripts, and package %s has changed; its content cannot be compared with anything", name), most: severity}, true
+	}
+	return verdict{}, false
+}
+
+// dpkgRecord judges a file of dpkg's own about a package: "NAME.EXTENSION" or
+// "NAME:ARCHITECTURE.EXTENSION". Among them are the digests that classes rest
+// on, and scripts that root runs at the next upgrade.
+func (c *classifier) dpkgRecord(file []byte) (verdict, bool) {
+	dot := bytes.LastIndexByte(file, '.') // names may have dots in them
+	if dot < 0 {
+		return verdict{}, false
+	}
+	name := string(file[:dot])
+	bare, _, _ := strings.Cut(name, ":")
+	pkg, there := c.versions[name]
+	switch {
+	case slices.Contains(c.changed, name), slices.Contains(c.changed, bare):
+		return verdict{class: PackageUpdate, pkg: pkg, reason: "dpkg's records about a package that has changed"}, true
+	case there && c.then != nil:
+		return verdict{class: PackageModified, pkg: pkg, least: finding.High, most: finding.Critical,
+			reason: "dpkg's records about a package that has not changed: what else is said of this package may rest on them"}, true
 	}
 	return verdict{}, false
 }

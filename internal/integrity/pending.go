@@ -3,10 +3,12 @@ package integrity
 import (
 	"context"
 	"errors"
+	"os"
 
 	"github.com/mobileops/mobileops/internal/durable"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/history"
 	"github.com/mobileops/mobileops/internal/state"
 )
 
@@ -32,8 +34,9 @@ func (e *Engine) sweep(ctx context.Context, name string) error {
 		return failure.Wrap(failure.Failed, err)
 	}
 	var left []Entry
+	var chain *history.Chain
 	err := e.Store.View(ctx, func(tx *state.Tx) error {
-		left = nil
+		left, chain = nil, history.Read(tx)
 		b, catalog := tx.Bucket(pendingBucket), tx.Bucket(catalogBucket)
 		if b == nil {
 			return nil
@@ -54,6 +57,14 @@ func (e *Engine) sweep(ctx context.Context, name string) error {
 		}
 	}
 	e.removeFiles(left)
+	recorded := map[string]bool{}
+	if err := chain.Records(func(r *history.Entry) error { recorded[r.Record.ID] = true; return nil }); err == nil {
+		for _, c := range left {
+			if !recorded[c.ID] { // it never was: nobody will ask what was accepted into it
+				os.Remove(e.acceptedFile(c))
+			}
+		}
+	}
 	return e.Store.Update(ctx, func(tx *state.Tx) error {
 		b := tx.Bucket(pendingBucket)
 		var errs []error
@@ -70,5 +81,6 @@ func (e *Engine) sweep(ctx context.Context, name string) error {
 func (e *Engine) drop(c Entry) {
 	if _, err := e.Find(context.Background(), c.Name+"@"+c.ID); errors.Is(err, ErrNoBaseline) {
 		e.removeFiles([]Entry{c})
+		os.Remove(e.acceptedFile(c))
 	}
 }
