@@ -52,7 +52,7 @@ type archiveWant struct {
 }
 
 func archiveFormats() []*archiveFormat {
-	return []*archiveFormat{debFormat()}
+	return []*archiveFormat{debFormat(), apkFormat(), rpmFormat()}
 }
 
 // OpenArchives looks through dir and reads of each archive which package it

@@ -94,6 +94,23 @@ func (t *tree) name(path string) string {
 	return strings.TrimSuffix(t.path, "/") + "/" + strings.TrimPrefix(path, "/")
 }
 
+// openFile opens a regular file below the root for reading.
+func (t *tree) openFile(path string) (*os.File, error) {
+	fd, err := t.open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(fd)
+		if err == nil {
+			err = &CorruptError{File: t.name(path), Offset: -1, Reason: "not a regular file"}
+		}
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), t.name(path)), nil
+}
+
 // read returns a whole regular file of at most limit bytes.
 func (t *tree) read(path string, limit int64) ([]byte, error) {
 	fd, err := t.open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)

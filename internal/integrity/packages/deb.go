@@ -91,15 +91,19 @@ func (d *deb) unpack(m arMember, limit int64) (r io.Reader, close func(), err er
 	return &limitedReader{r, limit}, close, nil
 }
 
-// damaged makes an error about a member's content name the member, unless the
-// file itself could not be read.
-func (m arMember) damaged(err error) error {
+// damagedPart makes an error about what is in a part of an archive, at offset,
+// a CorruptError, unless it says already where it is, the file could not be
+// read, or somebody asked to stop.
+func damagedPart(part string, offset int64, err error) error {
 	var system *os.PathError
-	if err == nil || errors.As(err, &system) || errors.Is(err, ErrUnsupported) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	var corrupt *CorruptError
+	if err == nil || errors.As(err, &system) || errors.As(err, &corrupt) || errors.Is(err, ErrUnsupported) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return &CorruptError{Offset: m.offset, Reason: fmt.Sprintf("%s: %v", m.name, err)}
+	return &CorruptError{Offset: offset, Reason: fmt.Sprintf("%s: %v", part, err)}
 }
+
+func (m arMember) damaged(err error) error { return damagedPart(m.name, m.offset, err) }
 
 // xzDictionary refuses a dictionary that takes more memory than packages need,
 // before it is allocated: the size is in the header of the first block

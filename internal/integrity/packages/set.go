@@ -46,7 +46,7 @@ func Open(root string) (*Set, error) {
 		return nil, failure.Errorf(failure.KindOf(err), "package databases: %w", err)
 	}
 	s := &Set{tree: t, aliases: readAliases(t), seen: map[string]bool{}}
-	for _, find := range []func(*Set) (database, error){findDpkg} {
+	for _, find := range []func(*Set) (database, error){findDpkg, findRPM, findAPK} {
 		db, err := find(s)
 		if err != nil {
 			t.close()
