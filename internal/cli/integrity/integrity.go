@@ -20,7 +20,7 @@ import (
 func New(a *app.App) *cobra.Command {
 	return a.Group("integrity", "Know when files of this host change",
 		newBaseline(a), newCheck(a), newVerify(a), newPolicy(a),
-		newSchedule(a),
+		newSchedule(a), newStatus(a),
 	)
 }
 

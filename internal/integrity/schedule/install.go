@@ -122,12 +122,18 @@ const (
 
 // Look tells how each file of a schedule is now.
 func Look(s *Schedule) ([]FileState, error) {
+	states := make([]FileState, len(s.Files))
 	tree, err := os.OpenRoot(s.Root)
+	if errors.Is(err, fs.ErrNotExist) { // an image that is not mounted any more
+		for n := range states {
+			states[n] = Missing
+		}
+		return states, nil
+	}
 	if err != nil {
 		return nil, failure.Wrap(failure.Failed, err)
 	}
 	defer tree.Close()
-	states := make([]FileState, len(s.Files))
 	for n := range s.Files {
 		if states[n], _, err = look(tree, &s.Files[n]); err != nil {
 			return nil, err
