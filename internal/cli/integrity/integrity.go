@@ -19,8 +19,8 @@ import (
 // New returns mobileops integrity.
 func New(a *app.App) *cobra.Command {
 	return a.Group("integrity", "Know when files of this host change",
-		newBaseline(a), newCheck(a), newVerify(a), newPolicy(a),
-		newSchedule(a), newStatus(a),
+		newBaseline(a), newCheck(a), newVerify(a), newAccept(a), newPolicy(a),
+		newSchedule(a), newStatus(a), newWatch(a),
 	)
 }
 

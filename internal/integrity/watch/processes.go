@@ -1,0 +1,302 @@
+package watch
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mobileops/mobileops/internal/audit"
+	"golang.org/x/sys/unix"
+)
+
+// Process is who did something, as far as it could be found out.
+type Process struct {
+	PID      int
+	Started  time.Time // zero: unknown, as is all that follows
+	Name     string    // of the program, at most 15 bytes (comm)
+	Exe      string    // path of the program; empty: a thread of the kernel, or it had ended
+	Args     []string  // the command line, without what looks like a secret
+	UID      int       // effective; -1: unknown
+	LoginUID int       // who logged in, whatever su and sudo did since; -1: nobody, or unknown
+	Cgroup   string
+	Parents  []Ancestor // the parent first, up to four
+	Exited   bool       // it had ended before everything could be read
+}
+
+// Ancestor is a process above another one.
+type Ancestor struct {
+	PID  int
+	Name string
+	Exe  string
+}
+
+// Known tells whether anything but the number is known.
+func (p *Process) Known() bool { return p != nil && !p.Started.IsZero() }
+
+// Program is the best name there is: the path of the program, its short name,
+// or nothing.
+func (p *Process) Program() string {
+	switch {
+	case p == nil:
+		return ""
+	case p.Exe != "":
+		return p.Exe
+	}
+	return p.Name
+}
+
+const (
+	maxProcesses = 512     // kept, each with a pidfd
+	maxCommand   = 4 << 10 // bytes of a command line
+	maxAncestors = 4
+	trust        = time.Second
+)
+
+// processes finds out about processes. Short-lived ones vanish, so it is asked
+// as soon as an event is read. It belongs to one goroutine.
+//
+// A number alone is no identity: what is read under it belongs to the process
+// of the event when that process, which the event's pidfd stands for, is still
+// there afterwards. Of a process that is gone, what is known from earlier
+// events stands when it was seen alive within the last second: no kernel gives
+// all its numbers away in that time.
+type processes struct {
+	known map[int32]*seen
+	boot  time.Time
+	batch int
+	buf   []byte
+}
+
+// seen is a process that is known from an event.
+type seen struct {
+	p     *Process
+	pidfd int
+	batch int // of its latest event
+	alive time.Time
+}
+
+func newProcesses() *processes {
+	return &processes{known: map[int32]*seen{}, boot: bootTime(), buf: make([]byte, maxCommand)}
+}
+
+// bootTime is when the clock of start times began.
+func bootTime() time.Time {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		return time.Now()
+	}
+	return time.Now().Add(-time.Duration(ts.Nano()))
+}
+
+// next begins another batch of events that were read together.
+func (c *processes) next() { c.batch++ }
+
+// close gives all descriptors back.
+func (c *processes) close() {
+	for pid, s := range c.known {
+		c.drop(pid, s)
+	}
+}
+
+func (c *processes) drop(pid int32, s *seen) {
+	if s.pidfd >= 0 {
+		unix.Close(s.pidfd)
+	}
+	delete(c.known, pid)
+}
+
+// alive tells whether the process of a pidfd exists.
+func alive(pidfd int) bool { return pidfd >= 0 && unix.PidfdSendSignal(pidfd, 0, nil, 0) == nil }
+
+// look returns the process of an event, and takes its pidfd over.
+func (c *processes) look(pid int32, pidfd int) *Process {
+	if pid <= 0 {
+		if pidfd >= 0 {
+			unix.Close(pidfd)
+		}
+		return &Process{PID: int(pid), UID: -1, LoginUID: -1} // in another namespace, or the kernel itself
+	}
+	s := c.known[pid]
+	if s != nil && s.batch == c.batch {
+		if pidfd >= 0 {
+			unix.Close(pidfd)
+		}
+		return s.p
+	}
+	now := time.Now()
+	if s != nil && pidfd < 0 {
+		if now.Sub(s.alive) > trust {
+			c.drop(pid, s)
+			return &Process{PID: int(pid), UID: -1, LoginUID: -1, Exited: true}
+		}
+		s.batch = c.batch
+		return s.p
+	}
+	p := c.read(pid)
+	living := alive(pidfd)
+	if s != nil {
+		same := alive(s.pidfd) || now.Sub(s.alive) <= trust && !living
+		if same && (!living || sameProgram(s.p, p)) {
+			if pidfd >= 0 {
+				unix.Close(pidfd)
+			}
+			if s.batch = c.batch; living {
+				s.alive = now
+			}
+			return s.p
+		}
+		c.drop(pid, s)
+	}
+	if !living {
+		p = &Process{PID: int(pid), UID: -1, LoginUID: -1, Exited: true}
+	}
+	c.room()
+	c.known[pid] = &seen{p, pidfd, c.batch, now}
+	if !living {
+		c.drop(pid, c.known[pid])
+	}
+	return p
+}
+
+// room makes room for one more.
+func (c *processes) room() {
+	if len(c.known) < maxProcesses {
+		return
+	}
+	for pid, s := range c.known {
+		if s.batch+64 < c.batch || !alive(s.pidfd) {
+			c.drop(pid, s)
+		}
+	}
+	for pid, s := range c.known {
+		if len(c.known) < maxProcesses {
+			break
+		}
+		c.drop(pid, s)
+	}
+}
+
+// sameProgram tells whether a process still runs what it ran.
+func sameProgram(a, b *Process) bool {
+	return a.Exe == b.Exe && a.Started.Equal(b.Started) && a.UID == b.UID && slices.Equal(a.Args, b.Args)
+}
+
+// read reads what /proc says of a process, see proc(5).
+func (c *processes) read(pid int32) *Process {
+	p := &Process{PID: int(pid), UID: -1, LoginUID: -1}
+	dir := "/proc/" + strconv.Itoa(int(pid)) + "/"
+	p.Exe = readLink(dir + "exe")
+	if b := c.file(dir + "cmdline"); len(b) > 0 {
+		words := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+		p.Args = audit.Redact(words, nil)
+	}
+	name, ppid, started, state, ok := c.stat(dir)
+	if !ok {
+		p.Exited = true
+		return p
+	}
+	p.Name, p.Started = name, c.boot.Add(started).Truncate(time.Millisecond)
+	p.Exited = state == 'Z' || state == 'X'
+	for line := range bytes.Lines(c.file(dir + "status")) {
+		if f := bytes.Fields(line); len(f) > 2 && string(f[0]) == "Uid:" {
+			p.UID = atoi(f[2])
+			break
+		}
+	}
+	if b := c.file(dir + "loginuid"); len(b) > 0 {
+		if id, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 32); err == nil && id != 1<<32-1 {
+			p.LoginUID = int(id)
+		}
+	}
+	p.Cgroup = cgroup(c.file(dir + "cgroup"))
+	for ppid > 0 && len(p.Parents) < maxAncestors {
+		dir := "/proc/" + strconv.Itoa(ppid) + "/"
+		name, next, _, _, ok := c.stat(dir)
+		if !ok {
+			break
+		}
+		p.Parents = append(p.Parents, Ancestor{ppid, name, readLink(dir + "exe")})
+		ppid = next
+	}
+	return p
+}
+
+// stat reads the name, the parent, the start since boot and the state.
+func (c *processes) stat(dir string) (name string, ppid int, started time.Duration, state byte, ok bool) {
+	b := c.file(dir + "stat")
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 0 || end < open {
+		return
+	}
+	f := bytes.Fields(b[end+1:])
+	if len(f) < 20 {
+		return
+	}
+	const tick = time.Second / 100 // USER_HZ, which is 100 on every architecture but alpha and ia64
+	return string(b[open+1 : end]), atoi(f[1]), time.Duration(atoi(f[19])) * tick, f[0][0], true
+}
+
+// cgroup returns the path of the unified hierarchy, or of systemd's own.
+func cgroup(b []byte) string {
+	named := ""
+	for line := range bytes.Lines(b) {
+		f := strings.SplitN(strings.TrimSuffix(string(line), "\n"), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		if f[1] == "" && (f[2] != "/" || named == "") {
+			named = f[2]
+		} else if f[1] == "name=systemd" && (named == "" || named == "/") {
+			named = f[2]
+		}
+	}
+	return named
+}
+
+func atoi(b []byte) int {
+	n, err := strconv.Atoi(string(b))
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// file reads a small file into a buffer that the next call uses again.
+func (c *processes) file(path string) []byte {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	n, err := unix.Read(fd, c.buf)
+	if err != nil || n < 0 {
+		return nil
+	}
+	return c.buf[:n]
+}
+
+func readLink(path string) string {
+	buf := make([]byte, 1024)
+	n, err := unix.Readlink(path, buf)
+	if err != nil {
+		return ""
+	}
+	return string(buf[:n])
+}
+
+// bootID identifies this boot of the kernel.
+func bootID() string {
+	fd, err := unix.Open("/proc/sys/kernel/random/boot_id", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	var b [36]byte
+	n, err := unix.Read(fd, b[:])
+	if err != nil {
+		return ""
+	}
+	return string(b[:n])
+}
