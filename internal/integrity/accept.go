@@ -26,11 +26,11 @@ type AcceptOptions struct {
 	Name   string // of the baseline, whose current one is replaced
 	Report string // id of the report that has the changes, or Latest
 
-	All      bool     // every change
+	All      bool     // every change; so it is without any choice below
 	Paths    [][]byte // those at these paths, and below them
 	Exactly  bool     // Paths stand for themselves alone
 	Packages []string // those of these packages, by name
-	Classes  []Class  // of all that, only those of these classes; without other choices: all of these classes
+	Classes  []Class  // of all that, only those of these classes
 
 	KeepContent KeepContent
 }
@@ -93,7 +93,7 @@ func (e *Engine) Accept(ctx context.Context, o AcceptOptions) (*Accepted, error)
 		return nil, err
 	}
 	a := &Accepted{Entry: b.Entry, Report: entry}
-	chosen, err := o.choose(rep.Changes)
+	chosen, err := o.Choose(rep.Changes)
 	if err != nil {
 		return nil, err
 	}
@@ -133,17 +133,15 @@ func (e *Engine) belongs(ctx context.Context, c Entry, r *ReportEntry) error {
 	return failure.Hint(failure.Errorf(failure.Usage, "report %s is about %s@%s, and another baseline was taken since", r.ID, c.Name, r.BaselineID), hint)
 }
 
-// choose returns the changes that were asked for. A choice that stands for
-// none is a mistake.
-func (o *AcceptOptions) choose(list []Change) ([]Change, error) {
-	if len(o.Classes) > 0 && len(o.Paths) == 0 && len(o.Packages) == 0 {
-		o.All = true
-	}
+// Choose returns the changes that were asked for. A choice that stands for
+// none is a mistake, of kind Usage.
+func (o *AcceptOptions) Choose(list []Change) ([]Change, error) {
+	all := o.All || len(o.Paths) == 0 && len(o.Packages) == 0
 	var chosen []Change
 	hits := make(map[string]bool)
 	for i := range list {
 		c := &list[i]
-		wanted := o.All
+		wanted := all
 		for _, p := range o.Paths {
 			if o.at(c.Path, p) || c.From != nil && o.at(c.From, p) {
 				hits["/"+string(p)] = true

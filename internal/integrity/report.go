@@ -6,6 +6,8 @@ import (
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
+	"github.com/mobileops/mobileops/pkg/filehash"
 )
 
 // ChangeKind says how an entry differs from the baseline.
@@ -33,6 +35,14 @@ type Change struct {
 	// Now is how the entry was found, which is what accepting it accepts; nil
 	// when it was removed.
 	Now *baseline.Record
+}
+
+// ContentSum returns the digest of what is there now, where its content was read.
+func (c *Change) ContentSum() (filehash.Sum, bool) {
+	if c.Now == nil || c.Now.Content != filehash.Hashed {
+		return filehash.Sum{}, false
+	}
+	return c.Now.Sum, true
 }
 
 // Class says whose change it is.
@@ -93,6 +103,10 @@ type Report struct {
 	Summary  Summary
 	Changes  []Change // by severity, the worst first, then by path
 	Problems []Problem
+	Aspects  []string       // that were compared, files first; nil: files alone
+	Drift    []facts.Change // of the aspects beside files: by severity, the worst first, then by id
+	Unknown  []Unknown      // sources of facts that neither the baseline nor this run could ask
+	Trust    *Trust         // whether the baseline itself is what it was; nil when that was not looked at
 	// Ownership is what the classes rest on; nil when there are no changes.
 	Ownership *Ownership
 	Findings  finding.Summary // what became of the stored findings
@@ -103,11 +117,11 @@ type Report struct {
 // failOn on are a "no", anything that could not be read makes it incomplete.
 func (r *Report) Kind(failOn finding.Severity) failure.Kind {
 	k := failure.None
-	if len(r.Changes) > 0 && r.Changes[0].Severity >= failOn {
+	if len(r.Changes) > 0 && r.Changes[0].Severity >= failOn || len(r.Drift) > 0 && r.Drift[0].Severity >= failOn {
 		k = failure.No
 	}
 	if len(r.Problems) > 0 {
 		k = failure.Worse(k, failure.Incomplete)
 	}
-	return k
+	return failure.Worse(k, r.Trust.Kind())
 }

@@ -17,6 +17,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,7 @@ type Streams struct {
 
 	fixedWidth bool // COLUMNS decided
 	line       statusLine
+	inputEnded atomic.Bool // In ended before the line that Ask waited for
 }
 
 // System returns the streams of this process. It looks at the environment

@@ -17,6 +17,9 @@ type baselineOptions struct {
 	name      string
 	policy    string
 	ifMissing bool
+	keep      string
+	reason    string
+	ticket    string
 	scanOptions
 }
 
@@ -57,6 +60,8 @@ mobileops integrity baseline --root /mnt/image --name image  # of a mounted imag
 	fs := cmd.Flags()
 	fs.StringVar(&opts.policy, "policy", "", "cover what `POLICY` says: a built-in policy or a file (default system)")
 	fs.BoolVar(&opts.ifMissing, "if-missing", false, "do nothing when there is a baseline of that name")
+	keepFlag(cmd, &opts.keep)
+	reasonFlags(cmd, &opts.reason, &opts.ticket)
 	opts.addFlags(cmd)
 	opts.flags["integrity.policy"] = fs.Lookup("policy")
 	a.CompleteFlag(cmd, "policy", completePolicies)
@@ -70,6 +75,7 @@ func runBaseline(ctx context.Context, a *app.App, o *baselineOptions, paths []st
 	if err != nil {
 		return err
 	}
+	e.By.Reason, e.By.Ticket = o.reason, o.ticket
 	p, err := policy.Load(c.Integrity.Policy)
 	if err != nil {
 		return err
@@ -81,7 +87,7 @@ func runBaseline(ctx context.Context, a *app.App, o *baselineOptions, paths []st
 		}
 		p = p.WithPaths(abs)
 	}
-	opts := engine.TakeOptions{Name: o.name, Policy: p, IfMissing: o.ifMissing, Scan: scan(c, c.Root)}
+	opts := engine.TakeOptions{Name: o.name, Policy: p, IfMissing: o.ifMissing, KeepContent: engine.KeepContent(o.keep), Scan: scan(c, c.Root)}
 	bar := progress(a, "reading files", &opts.Scan, 0, 0)
 	t, err := e.Take(ctx, opts)
 	bar.Stop()

@@ -17,8 +17,9 @@ import (
 
 // compareOptions are the flags that check and verify share.
 type compareOptions struct {
-	name   string
-	failOn string
+	name    string
+	failOn  string
+	archive string
 	scanOptions
 }
 
@@ -56,12 +57,23 @@ filesystem. It does not find what was written to the disk beneath it:
 mobileops integrity verify does, and --rehash-sample and --max-age spread that
 work over many checks.
 
-What was found is kept, see mobileops finding list.`,
+Each change is classified: as the package that owns the file records it
+(package-update), not as it records it (package-modified), a configuration file
+of a package (conffile), no package's (unowned), or what an intruder leaves
+(suspicious): a program that matches no known version of its package, a new
+setuid file, a stranger among the system's programs. Root can write the package
+database, so these are words of order, not of innocence; --package-archive
+compares with the packages themselves.
+
+What was found is kept, see mobileops finding list, and the report as a whole,
+see mobileops integrity report. mobileops integrity accept makes what was
+reported part of the baseline.`,
 		Example: `
 mobileops integrity check
 mobileops integrity check --output json > report.json    # for another tool
 mobileops integrity check --rehash-sample 5% --max-age 7d  # and read some files again
 */15 * * * * root mobileops integrity check --quiet      # cron: mails news only
+mobileops integrity check --fail-on low                  # status 0 when only packages were updated
 mobileops integrity check --output json > /media/usb/check.json  # runbook: keep what was found
 `,
 		Statuses: comparedStatuses(),
@@ -85,6 +97,8 @@ func (o *compareOptions) addFlags(a *app.App, cmd *cobra.Command) {
 		words = append(words, s.String())
 	}
 	app.Choice(cmd, cmd.Flags(), &o.failOn, "fail-on", finding.Info.String(), words, "status 1 only for changes from `SEVERITY` on")
+	cmd.Flags().StringVar(&o.archive, "package-archive", "", "compare what packages brought with the .deb, .rpm and .apk files in `DIR`, and not only with the package database")
+	app.CompleteDirs(cmd, "package-archive")
 	o.scanOptions.addFlags(cmd)
 }
 
@@ -119,7 +133,7 @@ func runCompare(ctx context.Context, a *app.App, o *compareOptions, opts engine.
 	if c.Root != "/" {
 		tree = c.Root
 	}
-	opts.Name, opts.Scan = o.name, scan(c, tree)
+	opts.Name, opts.Scan, opts.PackageArchive = o.name, scan(c, tree), o.archive
 	label, bytes := "comparing", int64(0)
 	if opts.Verify {
 		label, bytes = "reading files", b.Bytes

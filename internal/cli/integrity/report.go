@@ -16,15 +16,17 @@ import (
 
 // checkReport is the document of integrity check and verify.
 type checkReport struct {
-	Schema    string          `json:"schema"`
-	Mode      string          `json:"mode"` // check or verify
-	Baseline  baselineReport  `json:"baseline"`
-	Tree      string          `json:"tree"`
-	Started   time.Time       `json:"started"`
-	ElapsedMS int64           `json:"elapsed_ms"`
-	Summary   summaryReport   `json:"summary"`
-	Changes   []changeReport  `json:"changes"`
-	Errors    []problemReport `json:"errors"`
+	Schema    string            `json:"schema"`
+	ID        string            `json:"id,omitempty"` // under which it is kept: mobileops integrity report
+	Mode      string            `json:"mode"`         // check or verify
+	Baseline  baselineReport    `json:"baseline"`
+	Tree      string            `json:"tree"`
+	Started   time.Time         `json:"started"`
+	ElapsedMS int64             `json:"elapsed_ms"`
+	Summary   summaryReport     `json:"summary"`
+	Ownership *engine.Ownership `json:"ownership,omitempty"` // what the classes of the changes rest on
+	Changes   []changeReport    `json:"changes"`
+	Errors    []problemReport   `json:"errors"`
 }
 
 type baselineReport struct {
@@ -51,34 +53,6 @@ type summaryReport struct {
 	Findings   finding.Summary `json:"findings"`              // what became of the stored findings
 }
 
-type changeReport struct {
-	jsonPath
-	Kind       string            `json:"kind"`
-	Severity   string            `json:"severity"`
-	From       string            `json:"from,omitempty"` // of a moved file
-	FromB64    []byte            `json:"from_b64,omitempty"`
-	Attributes []attributeReport `json:"attributes"`
-}
-
-// attributeReport is an attribute with both values; the target of a link is
-// bytes, like every path.
-type attributeReport struct {
-	Name   string `json:"name"`
-	Old    string `json:"old"`
-	New    string `json:"new"`
-	OldB64 []byte `json:"old_b64,omitempty"`
-	NewB64 []byte `json:"new_b64,omitempty"`
-}
-
-func attributeReports(list []engine.Attribute) []attributeReport {
-	out := make([]attributeReport, 0, len(list))
-	for _, a := range list {
-		before, now := newJSONPath(a.Old), newJSONPath(a.New)
-		out = append(out, attributeReport{a.Name, before.Path, now.Path, before.PathB64, now.PathB64})
-	}
-	return out
-}
-
 // problemReport is something that could not be read.
 type problemReport struct {
 	jsonPath
@@ -97,28 +71,19 @@ func problemReports(list []engine.Problem) []problemReport {
 func newCheckReport(r *engine.Report) *checkReport {
 	s := &r.Summary
 	doc := &checkReport{
-		Schema: "mobileops.integrity.check/v1", Mode: mode(r), Tree: r.Tree, Started: r.Started, ElapsedMS: r.Elapsed.Milliseconds(),
+		Schema: "mobileops.integrity.check/v1", ID: r.ID, Mode: mode(r), Tree: r.Tree, Started: r.Started, ElapsedMS: r.Elapsed.Milliseconds(), Ownership: r.Ownership,
 		Baseline: baselineReport{r.Baseline.Name, r.Baseline.ID, r.Baseline.Finished, r.Baseline.Root.String(), r.Baseline.PolicyName},
 		Summary: summaryReport{
 			Files: s.Files, Bytes: s.Bytes, Added: s.Added, Removed: s.Removed, Changed: s.Changed, Moved: s.Moved,
 			Unreadable: s.Unreadable, Unstable: s.Unstable, Rehashed: s.Rehashed, Skipped: s.Skipped, Findings: r.Findings,
 		},
-		Changes: make([]changeReport, 0, len(r.Changes)), Errors: problemReports(r.Problems),
+		Changes: changeReports(r.Changes), Errors: problemReports(r.Problems),
 	}
 	if !s.OldestRead.IsZero() {
 		doc.Summary.OldestRead = &s.OldestRead
 	}
 	for _, m := range s.Mounts {
 		doc.Summary.Mounts = append(doc.Summary.Mounts, newJSONPath(string(m)))
-	}
-	for i := range r.Changes {
-		c := &r.Changes[i]
-		out := changeReport{jsonPath: newJSONPath(string(c.Path)), Kind: string(c.Kind), Severity: c.Severity.String(), Attributes: attributeReports(c.Attributes)}
-		if c.From != nil {
-			from := newJSONPath(string(c.From))
-			out.From, out.FromB64 = from.Path, from.PathB64
-		}
-		doc.Changes = append(doc.Changes, out)
 	}
 	return doc
 }
@@ -180,41 +145,6 @@ func printReportLines(a *app.App, r *engine.Report) error {
 	return lines.Flush()
 }
 
-func printChanges(a *app.App, r *engine.Report) error {
-	theme := a.Streams.Theme()
-	table := a.Streams.NewTable(ui.Column{Title: "SEVERITY"}, ui.Column{Title: "CHANGE"},
-		ui.Column{Title: "PATH", Min: 20, KeepEnd: true}, ui.Column{Title: "WHAT", Min: 16, Drop: 1})
-	for i := range r.Changes {
-		c := &r.Changes[i]
-		table.Row(
-			ui.Cell{Text: c.Severity.String(), Style: func(s string) string { return theme.Severity(int(c.Severity), s) }},
-			string(c.Kind), string(c.Path), what(c))
-	}
-	if err := table.Print(); err != nil || table.Len() == 0 {
-		return err
-	}
-	_, err := fmt.Fprintln(a.Streams.Out)
-	return err
-}
-
-// what says in a few words how an entry changed: short values in full, and of
-// long ones, such as digests, that they differ.
-func what(c *engine.Change) string {
-	if c.Kind == engine.Moved {
-		return "from " + string(c.From)
-	}
-	words := make([]string, 0, len(c.Attributes))
-	for _, at := range c.Attributes {
-		switch at.Name {
-		case "mode", "uid", "gid", "size", "type", "links", "flags", "target", "device":
-			words = append(words, at.Name+" "+at.Old+" to "+at.New)
-		default:
-			words = append(words, at.Name)
-		}
-	}
-	return strings.Join(words, ", ")
-}
-
 // shownProblems is how many problems are listed in text: a user without
 // rights meets thousands of files of others.
 const shownProblems = 20
@@ -261,6 +191,29 @@ func since(first, now time.Time) string {
 	return text
 }
 
+// footing says what the classes rest on.
+func footing(o *engine.Ownership) string {
+	var names []string
+	for _, m := range o.Managers {
+		names = append(names, string(m))
+	}
+	switch {
+	case len(names) == 0:
+		return "No package database could be read."
+	case o.Archive != "":
+		return "By the package archives in " + ui.Escape(o.Archive) + ", where they have the version, else by the database of " + strings.Join(names, ", ") + "."
+	}
+	return "By the database of " + strings.Join(names, ", ") + ", which root can write: --package-archive compares with the packages themselves."
+}
+
+// nameArgument is the flag that chooses a baseline, where it is needed.
+func nameArgument(name string) string {
+	if name == engine.DefaultName {
+		return ""
+	}
+	return " --name " + name
+}
+
 func printSummary(s *ui.Streams, r *engine.Report) error {
 	b, sum := &r.Baseline, &r.Summary
 	theme := s.Theme()
@@ -288,8 +241,16 @@ func printSummary(s *ui.Streams, r *engine.Report) error {
 	if n := int64(len(r.Problems)); n > 0 {
 		fmt.Fprintf(&w, "%s: %s could not be read or compared, so this report is incomplete.%s\n", theme.Warn("Incomplete"), ui.Plural(n, "entry", "entries"), remedy(r.Problems))
 	}
+	if o := r.Ownership; o != nil {
+		if counts := classCounts(r); counts != "" {
+			fmt.Fprintf(&w, "Classes: %s. %s\n", counts, footing(o))
+		}
+		for _, p := range o.Problems {
+			fmt.Fprintf(&w, "%s: %s\n", theme.Warn("Package database"), ui.Escape(p))
+		}
+	}
 	if len(r.Changes) > 0 && r.Stored {
-		w.WriteString("Decide about them: mobileops finding list\n")
+		fmt.Fprintf(&w, "Accept what is right: mobileops integrity accept --interactive%s; kept as report %s.\n", nameArgument(b.Name), r.ID[:8])
 	}
 	_, err := io.WriteString(s.Out, w.String())
 	return err

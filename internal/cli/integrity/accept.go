@@ -1,0 +1,359 @@
+package integrity
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mobileops/mobileops/internal/cli/app"
+	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/finding"
+	engine "github.com/mobileops/mobileops/internal/integrity"
+	"github.com/mobileops/mobileops/internal/ui"
+	"github.com/spf13/cobra"
+)
+
+type acceptOptions struct {
+	name        string
+	report      string
+	packages    []string
+	classes     []string
+	all         bool
+	interactive bool
+	reason      string
+	ticket      string
+	keep        string
+}
+
+func newAccept(a *app.App) *cobra.Command {
+	var opts acceptOptions
+	cmd := a.Command(app.Spec{
+		Use:   "accept (PATH... | --package NAME | --class CLASS | --all | --interactive) [flags]",
+		Short: "Make reported changes part of the baseline",
+		Long: `Make reported changes part of the baseline.
+
+What is accepted is what was reported: each entry is read again, and one that is
+no longer as the report says is refused and shown. A PATH stands for itself and
+everything below it. Without --report, the latest report of the baseline counts.
+
+A new baseline that has the changes becomes the current one. The history keeps
+who accepted what, when and why, with the hash of each accepted content; the
+findings about the changes are resolved.`,
+		Example: `
+mobileops integrity accept /etc/ssh/sshd_config --reason "no root login" --ticket CHG-42
+mobileops integrity accept --class package-update   # after apt upgrade
+mobileops integrity accept --package openssl --reason DSA-5999
+mobileops integrity accept --report 3f2a --all      # everything in one report
+mobileops integrity accept --interactive            # one by one, with differences
+0 6 * * * root mobileops integrity check --quiet; mobileops integrity accept --class package-update --quiet --reason unattended-upgrades  # cron: updates are no news
+`,
+		Args: cobra.ArbitraryArgs,
+		Statuses: []app.Status{
+			{Code: 0, Text: "the changes are part of the baseline"},
+			{Code: 1, Text: "some were refused, because they have changed again; the others are accepted"},
+			{Code: 5, Text: "the baseline, the report or the history is not what it was"},
+			{Code: 7, Text: "there is no such baseline, or no report about it"},
+			{Code: 8, Text: "nothing to accept: it is part of the baseline already; or another operation on it is under way"},
+			{Code: 130, Text: "interrupted: nothing was accepted"},
+		},
+		Files:   []string{baselineFile, stateFile, "integrity/NAME.ID.report in the state directory: what was reported", "integrity/ID.accepted in the state directory: what was accepted into a baseline"},
+		Audited: true,
+		Run:     func(ctx context.Context, args []string) error { return runAccept(ctx, a, &opts, args) },
+		Complete: func(ctx context.Context, _ []string, _ string) []string {
+			return completeChanges(ctx, a, opts.name)
+		},
+	})
+	nameFlag(a, cmd, &opts.name, "accept into the baseline `NAME`")
+	fs := cmd.Flags()
+	reportFlag(a, cmd, &opts.report, "accept what the report `ID` says")
+	fs.StringSliceVar(&opts.packages, "package", nil, "accept the changes of the package `NAME`")
+	var words []string
+	for _, c := range engine.Classes() {
+		words = append(words, string(c))
+	}
+	fs.StringSliceVar(&opts.classes, "class", nil, "only changes of the class `CLASS`: "+strings.Join(words, ", "))
+	app.CompleteValues(cmd, "class", words...)
+	fs.BoolVar(&opts.all, "all", false, "accept every change of the report")
+	fs.BoolVarP(&opts.interactive, "interactive", "i", false, "ask about each change, and show what is different")
+	reasonFlags(cmd, &opts.reason, &opts.ticket)
+	keepFlag(cmd, &opts.keep)
+	return cmd
+}
+
+// reportFlag adds --report, completed with the ids of the reports.
+func reportFlag(a *app.App, cmd *cobra.Command, report *string, usage string) {
+	cmd.Flags().StringVar(report, "report", engine.Latest, usage)
+	a.CompleteFlag(cmd, "report", func(ctx context.Context, _ []string, _ string) []string {
+		name, _ := cmd.Flags().GetString("name")
+		return completeReports(ctx, a, name)
+	})
+}
+
+// reasonFlags adds --reason and --ticket, which go into the history.
+func reasonFlags(cmd *cobra.Command, reason, ticket *string) {
+	cmd.Flags().StringVar(reason, "reason", "", "why, for the history: `TEXT`")
+	cmd.Flags().StringVar(ticket, "ticket", "", "the change or incident it belongs to: `ID`")
+}
+
+// keepFlag adds --keep-content.
+func keepFlag(cmd *cobra.Command, keep *string) {
+	words := []string{string(engine.KeepPublic), string(engine.KeepAll), string(engine.KeepNone)}
+	app.Choice(cmd, cmd.Flags(), keep, "keep-content", words[0], words, "keep texts below /etc, to show differences later: `WHICH` of public (what every user may read), all, none")
+}
+
+// completeReports returns the ids of the reports with what they found.
+func completeReports(ctx context.Context, a *app.App, name string) []string {
+	e, _, err := newEngine(a)
+	if err != nil {
+		return nil
+	}
+	list, err := e.Reports(ctx, name)
+	if err != nil {
+		return nil
+	}
+	words := []string{engine.Latest + "\tthe newest"}
+	for _, r := range list {
+		words = append(words, fmt.Sprintf("%s\t%s, %s, %s", r.ID[:8], r.Mode(), ui.Plural(r.Summary.Differences(), "change", "changes"), ui.Ago(r.Last, time.Now())))
+	}
+	return words
+}
+
+// completeChanges returns the paths of the latest report.
+func completeChanges(ctx context.Context, a *app.App, name string) []string {
+	e, _, err := newEngine(a)
+	if err != nil {
+		return nil
+	}
+	r, _, err := e.LoadReport(ctx, name, engine.Latest)
+	if err != nil {
+		return nil
+	}
+	var words []string
+	for i := range r.Changes {
+		if p := string(r.Changes[i].Path); ui.Escape(p) == p {
+			words = append(words, p+"\t"+r.Changes[i].Severity.String()+" "+string(r.Changes[i].Kind)+" "+string(r.Changes[i].Class))
+		}
+	}
+	return words
+}
+
+func runAccept(ctx context.Context, a *app.App, o *acceptOptions, paths []string) error {
+	e, c, err := newEngine(a)
+	if err != nil {
+		return err
+	}
+	e.By.Reason, e.By.Ticket = o.reason, o.ticket
+	opts := engine.AcceptOptions{Name: o.name, Report: o.report, All: o.all, Packages: o.packages, KeepContent: engine.KeepContent(o.keep)}
+	for _, w := range o.classes {
+		if !slices.Contains(engine.Classes(), engine.Class(w)) {
+			return failure.Errorf(failure.Usage, "unknown class %q; there are %s", w, engine.Classes())
+		}
+		opts.Classes = append(opts.Classes, engine.Class(w))
+	}
+	if len(paths) > 0 {
+		list, err := absolute(a, paths, c.Root)
+		if err != nil {
+			return err
+		}
+		for _, p := range list {
+			opts.Paths = append(opts.Paths, []byte(p))
+		}
+	}
+	switch chosen := len(opts.Paths) + len(opts.Packages); {
+	case o.interactive && a.Streams.Format != ui.Text:
+		return failure.Errorf(failure.Usage, "--interactive is for people, and --output %s is not", a.Streams.Format)
+	case o.all && chosen > 0:
+		return failure.Errorf(failure.Usage, "--all accepts everything, and a PATH or --package only a part: choose one")
+	case !o.all && chosen == 0 && len(opts.Classes) == 0 && !o.interactive:
+		return failure.Hint(failure.Errorf(failure.Usage, "what is to be accepted?"), "name a PATH, --package, --class, or --all; or --interactive")
+	}
+	if o.interactive {
+		if opts, err = askAll(ctx, a, e, opts); err != nil {
+			return err
+		}
+		if len(opts.Paths) == 0 {
+			a.OnlyLooked()
+			a.Streams.Notice("mobileops: integrity accept: nothing was accepted")
+			return nil
+		}
+	}
+	acc, err := e.Accept(ctx, opts)
+	if acc == nil {
+		return err
+	}
+	a.SetResult("%d accepted of report %s, %d refused; baseline %s@%s, root %s", len(acc.Changes), acc.Report.ID, len(acc.Refused), acc.Entry.Name, acc.Entry.ID, acc.Entry.Root)
+	if perr := printAccepted(a, acc); perr != nil {
+		return perr
+	}
+	if err != nil {
+		return err
+	}
+	if acc.Kind() == failure.Busy {
+		return failure.New(failure.Busy, "nothing to accept"+map[bool]string{true: ": it is part of the baseline already", false: " in this report"}[acc.Already > 0])
+	}
+	return failure.Silent(acc.Kind())
+}
+
+// askAll walks through a report and returns what was accepted.
+func askAll(ctx context.Context, a *app.App, e *engine.Engine, opts engine.AcceptOptions) (engine.AcceptOptions, error) {
+	if !a.Streams.InTTY || !a.Streams.ErrTTY {
+		return opts, failure.Hint(failure.Errorf(failure.Usage, "--interactive needs a terminal to ask at"), "name a PATH, --package, --class or --all")
+	}
+	r, entry, err := e.LoadReport(ctx, opts.Name, opts.Report)
+	if err != nil {
+		return opts, err
+	}
+	list, err := opts.Choose(r.Changes)
+	if err != nil {
+		return opts, err
+	}
+	texts, err := e.Texts(ctx, opts.Name)
+	if err != nil {
+		return opts, err
+	}
+	defer texts.Close()
+	// What is answered is about this report, whatever is found meanwhile.
+	opts = engine.AcceptOptions{Name: opts.Name, Report: entry.ID, Exactly: true, KeepContent: opts.KeepContent}
+	forPackage := map[string]bool{} // answers that stand for all of a package's update
+	for i := range list {
+		c := &list[i]
+		yes, answered := forPackage[updateOf(c)]
+		if !answered {
+			showChange(a, c, texts.Diff(ctx, c), fmt.Sprintf("%d of %d", i+1, len(list)))
+			var done bool
+			if yes, done, err = askOne(ctx, a, c, forPackage); err != nil || done {
+				return opts, err
+			}
+		}
+		if yes {
+			opts.Paths = append(opts.Paths, c.Path)
+		}
+	}
+	return opts, nil
+}
+
+// updateOf names the package whose update a change is part of, empty for none.
+func updateOf(c *engine.Change) string {
+	if c.Class != engine.PackageUpdate {
+		return ""
+	}
+	return c.Package
+}
+
+func askOne(ctx context.Context, a *app.App, c *engine.Change, forPackage map[string]bool) (yes, done bool, err error) {
+	question := "Accept it? [y]es, [n]o, [q]uit and accept what was answered yes"
+	if updateOf(c) != "" {
+		question = "Accept it? [y]es, [n]o, [p]ackage: yes to all of this update, [o]mit all of this update, [q]uit and accept what was answered yes"
+	}
+	for {
+		answer, err := a.Streams.Ask(ctx, question, "--all")
+		if err != nil {
+			return false, false, err
+		}
+		switch strings.ToLower(answer) {
+		case "y", "yes":
+			return true, false, nil
+		case "n", "no":
+			return false, false, nil
+		case "q", "quit":
+			return false, true, nil
+		case "p", "o":
+			if p := updateOf(c); p != "" {
+				forPackage[p] = strings.EqualFold(answer, "p")
+				return forPackage[p], false, nil
+			}
+		case "":
+			// Enter alone decides nothing; the end of the input ends it.
+			if ctx.Err() != nil || a.Streams.InputEnded() {
+				return false, true, nil
+			}
+		}
+	}
+}
+
+// showChange shows one change in full.
+func showChange(a *app.App, c *engine.Change, diff []byte, which string) {
+	theme := a.Streams.Theme()
+	out := a.Streams.Out
+	fmt.Fprintf(out, "\n%s  %s %s  %s\n", theme.Faint(which), theme.Severity(int(c.Severity), c.Severity.String()), c.Kind, theme.Heading(ui.Escape(c.Path)))
+	if c.From != nil {
+		fmt.Fprintf(out, "  from %s\n", ui.Escape(c.From))
+	}
+	if c.Class != "" {
+		fmt.Fprintf(out, "  %s: %s\n", c.Class, ui.Escape(c.Reason))
+	}
+	if c.Package != "" {
+		fmt.Fprintf(out, "  package %s\n", ui.Escape(c.Package))
+	}
+	for _, at := range c.Attributes {
+		if at.Name == "content" && diff != nil {
+			continue
+		}
+		fmt.Fprintf(out, "  %s: %s to %s\n", at.Name, ui.Escape(at.Old), ui.Escape(at.New))
+	}
+	for line := range strings.Lines(string(diff)) {
+		line = ui.Escape(strings.TrimSuffix(line, "\n"))
+		switch {
+		case strings.HasPrefix(line, "diff "):
+			continue
+		case strings.HasPrefix(line, "+"):
+			line = theme.Good(line)
+		case strings.HasPrefix(line, "-"):
+			line = theme.Bad(line)
+		}
+		fmt.Fprintf(out, "  %s\n", line)
+	}
+}
+
+// acceptedReport is the document of integrity accept --output json.
+type acceptedReport struct {
+	Schema    string          `json:"schema"`
+	Report    string          `json:"report"`
+	Baseline  engine.Entry    `json:"baseline"`
+	Accepted  []changeReport  `json:"accepted"`
+	Refused   []refusalReport `json:"refused"`
+	Already   int             `json:"already"` // accepted before
+	Left      int             `json:"left"`    // changes of the report that were not asked for
+	Findings  finding.Summary `json:"findings"`
+	ElapsedMS int64           `json:"elapsed_ms"`
+}
+
+type refusalReport struct {
+	changeReport
+	Refused string            `json:"refused"` // why
+	Since   []attributeReport `json:"since"`   // what has changed since the report
+}
+
+func printAccepted(a *app.App, r *engine.Accepted) error {
+	s := a.Streams
+	if s.Format != ui.Text {
+		doc := acceptedReport{
+			Schema: "mobileops.integrity.accept/v1", Report: r.Report.ID, Baseline: r.Entry, Accepted: changeReports(r.Changes),
+			Refused: []refusalReport{}, Already: r.Already, Left: r.Left, Findings: r.Findings, ElapsedMS: r.Elapsed.Milliseconds(),
+		}
+		for i := range r.Refused {
+			f := &r.Refused[i]
+			doc.Refused = append(doc.Refused, refusalReport{newChangeReport(&f.Change), f.Reason, attributeReports(f.Attributes)})
+		}
+		return s.Document(doc)
+	}
+	table := s.NewTable(ui.Column{Title: "REFUSED", Min: 20, KeepEnd: true}, ui.Column{Title: "WHY", Min: 20}, ui.Column{Title: "SINCE THE REPORT", Min: 10, Drop: 1})
+	for i := range r.Refused {
+		f := &r.Refused[i]
+		table.Row(ui.Cell{Text: string(f.Change.Path), Style: s.Theme().Bad}, f.Reason, what(&engine.Change{Attributes: f.Attributes}))
+	}
+	if err := table.Print(); err != nil {
+		return err
+	}
+	if s.Quiet && len(r.Refused) == 0 || len(r.Changes) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(s.Out, "%s accepted into baseline %q, now %s@%s, in %s. %s resolved.\n", ui.Plural(int64(len(r.Changes)), "change", "changes"),
+		r.Entry.Name, r.Entry.Name, r.Entry.ID[:8], ui.Duration(r.Elapsed), ui.Plural(int64(r.Findings.Resolved), "finding", "findings"))
+	if err == nil && r.Left > 0 {
+		_, err = fmt.Fprintf(s.Out, "%s of report %s not accepted.\n", ui.Plural(int64(r.Left), "change", "changes"), r.Report.ID[:8])
+	}
+	return err
+}
