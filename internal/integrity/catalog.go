@@ -30,6 +30,8 @@ type Entry struct {
 	Current   bool          `json:"current"`            // the one that check and verify use for its name
 	Sequence  uint64        `json:"sequence"`           // order in which they were catalogued
 	Owners    baseline.Hash `json:"owners,omitzero"`    // BLAKE3 of the table of packages beside it; zero: there is none
+	Facts     baseline.Hash `json:"facts,omitzero"`     // BLAKE3 of the facts beside it, of the aspects below; zero: there are none
+	Aspects   []string      `json:"aspects,omitempty"`  // beside files
 }
 
 // The catalogue in state.db: bucket "integrity.baselines" has the id of each
@@ -221,6 +223,7 @@ func (e *Engine) removeFiles(list []Entry) {
 		os.Remove(e.file(o))
 		os.Remove(e.readsFile(o))
 		os.Remove(e.ownersFile(o))
+		e.removeFacts(o)
 		os.Remove(e.contentsFile(o))
 	}
 }

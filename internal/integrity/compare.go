@@ -11,6 +11,7 @@ import (
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
 	"github.com/mobileops/mobileops/pkg/filehash"
 	"golang.org/x/sys/unix"
@@ -25,7 +26,8 @@ type CompareOptions struct {
 	// PackageArchive is a directory of package files to compare with; empty:
 	// what the package databases say is all that is known.
 	PackageArchive string
-	Scan                 // an empty Tree means the one the baseline was taken of
+	Only           []string // aspects to compare, such as facts.Files; nil: all that the baseline has
+	Scan                    // an empty Tree means the one the baseline was taken of
 }
 
 // racyWindow: a file whose inode changed less than this before it was read may
@@ -69,6 +71,14 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	if err != nil {
 		return nil, err
 	}
+	aspects, err := c.wanted(o.Only)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := e.loadFacts(c)
+	if err != nil {
+		return nil, err
+	}
 	tree := c.Tree
 	if o.Tree != "" {
 		if tree, err = filepath.Abs(o.Tree); err != nil {
@@ -80,7 +90,7 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	matcher := pol.Compile()
 	cmp := &comparison{
 		cur: r.Cursor(), matcher: matcher, blind: map[string]bool{}, reads: e.loadReads(c), now: started,
-		report: &Report{Verify: o.Verify, Baseline: c, Tree: tree, Started: seconds(started)},
+		report: &Report{Verify: o.Verify, Baseline: c, Tree: tree, Started: seconds(started), Aspects: aspects},
 	}
 	for _, d := range c.Unread {
 		cmp.blind[string(d)] = false
@@ -97,15 +107,20 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	opts.NewPrior = func() filehash.Prior {
 		return &prior{cur: r.Cursor(), reads: cmp.reads, verify: o.Verify, sample: o.Sample, oldest: oldestAllowed(started, o.MaxAge), failed: &failed}
 	}
-	err = filehash.Walk(ctx, tree, opts, cmp.batch)
-	if p := failed.Load(); p != nil {
-		err = *p
-	}
-	if err == nil {
-		err = cmp.finish()
+	if cmp.report.looked(facts.Files) {
+		err = filehash.Walk(ctx, tree, opts, cmp.batch)
+		if p := failed.Load(); p != nil {
+			err = *p
+		}
+		if err == nil {
+			err = cmp.finish()
+		}
 	}
 	if err == nil {
 		err = e.classify(ctx, cmp.report, o.PackageArchive)
+	}
+	if err == nil {
+		err = e.compareFacts(ctx, cmp.report, snapshot)
 	}
 	if err != nil {
 		return nil, interrupted(err, "nothing was recorded")

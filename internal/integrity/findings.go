@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mobileops/mobileops/internal/finding"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 	"github.com/mobileops/mobileops/internal/state"
 	"github.com/zeebo/blake3"
 )
@@ -33,7 +34,12 @@ func (e *Engine) store(ctx context.Context, r *Report) error {
 	}
 	var gone []string
 	err = e.Store.Update(ctx, func(tx *state.Tx) (err error) {
-		if r.Findings, err = report(tx, Source, scope(r), found, r.Started); err != nil {
+		if r.looked(facts.Files) {
+			if r.Findings, err = report(tx, Source, scope(r), found, r.Started); err != nil {
+				return err
+			}
+		}
+		if err = r.storeDrift(tx); err != nil {
 			return err
 		}
 		if err = r.Trust.store(tx, r); err != nil {

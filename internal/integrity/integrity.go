@@ -46,6 +46,8 @@ type Engine struct {
 	Keep  int    // baselines of one name that are kept; 0: 3
 	By    By     // who acts, and why: it goes into the history
 	Keys  Keys   // who signs the history
+	// Collectors ask the host for what it is beside its files.
+	Collectors Collectors
 }
 
 // Scan says how a tree is read.

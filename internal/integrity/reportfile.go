@@ -13,6 +13,7 @@ import (
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 	"github.com/mobileops/mobileops/pkg/filehash"
 )
 
@@ -32,6 +33,7 @@ const maxReportLine = 1 << 20
 type reportLine struct {
 	Head    *reportHead    `json:"report,omitempty"`
 	Change  *storedChange  `json:"change,omitempty"`
+	Drift   *facts.Change  `json:"drift,omitempty"`
 	Problem *storedProblem `json:"problem,omitempty"`
 }
 
@@ -42,6 +44,9 @@ type reportHead struct {
 	Verify   bool   `json:"verify"`
 	Baseline Entry  `json:"baseline"`
 	Tree     string `json:"tree"`
+	// Aspects are those that were compared; none: files alone.
+	Aspects []string  `json:"aspects,omitempty"`
+	Unknown []Unknown `json:"unknown,omitempty"`
 }
 
 type storedChange struct {
@@ -91,9 +96,12 @@ func writeReport(to io.Writer, r *Report) error {
 	}
 	w := bufio.NewWriter(z)
 	enc := json.NewEncoder(w)
-	err = enc.Encode(reportLine{Head: &reportHead{reportSchema, r.Verify, r.Baseline, r.Tree}})
+	err = enc.Encode(reportLine{Head: &reportHead{reportSchema, r.Verify, r.Baseline, r.Tree, r.Aspects, r.Unknown}})
 	for i := 0; i < len(r.Changes) && err == nil; i++ {
 		err = enc.Encode(reportLine{Change: storeChange(&r.Changes[i])})
+	}
+	for i := 0; i < len(r.Drift) && err == nil; i++ {
+		err = enc.Encode(reportLine{Drift: &r.Drift[i]})
 	}
 	for i := 0; i < len(r.Problems) && err == nil; i++ {
 		p := storedProblem(r.Problems[i])
@@ -155,12 +163,15 @@ func readReport(from io.Reader) (*Report, error) {
 				return nil, damaged(fmt.Sprintf("its format is %q, not %q", l.Head.Schema, reportSchema))
 			}
 			r.Verify, r.Baseline, r.Tree = l.Head.Verify, l.Head.Baseline, l.Head.Tree
+			r.Aspects, r.Unknown = l.Head.Aspects, l.Head.Unknown
 		case n > 1 && l.Change != nil:
 			c, err := l.Change.change()
 			if err != nil {
 				return nil, damaged(err)
 			}
 			r.Changes = append(r.Changes, c)
+		case n > 1 && l.Drift != nil && l.Drift.Fact() != nil:
+			r.Drift = append(r.Drift, *l.Drift)
 		case n > 1 && l.Problem != nil:
 			r.Problems = append(r.Problems, Problem(*l.Problem))
 		default:
@@ -187,8 +198,10 @@ type ReportEntry struct {
 	Started    time.Time      `json:"started"` // the first run
 	Last       time.Time      `json:"last"`    // the last run began
 	Runs       int            `json:"runs"`
-	Elapsed    time.Duration  `json:"elapsed_ns"` // of the last run
-	Summary    Summary        `json:"summary"`    // of the last run
+	Aspects    []string       `json:"aspects,omitempty"` // that were compared; none: files alone
+	Drift      int            `json:"drift,omitempty"`   // changes of the aspects beside files
+	Elapsed    time.Duration  `json:"elapsed_ns"`        // of the last run
+	Summary    Summary        `json:"summary"`           // of the last run
 	Classes    map[Class]int  `json:"classes,omitempty"`
 	Severities map[string]int `json:"severities,omitempty"`
 	Status     int            `json:"status"`     // exit status, with every change counted

@@ -53,6 +53,10 @@ func (e *Engine) keepReport(ctx context.Context, r *Report) (*ReportEntry, error
 		Started: r.Started, Last: r.Started, Runs: 1, Elapsed: r.Elapsed, Summary: r.Summary,
 		Classes: map[Class]int{}, Severities: map[string]int{}, Status: r.Kind(finding.Info).Status(),
 	}
+	entry.Aspects, entry.Drift = r.Aspects, len(r.Drift)
+	for i := range r.Drift {
+		entry.Severities[r.Drift[i].Severity.String()]++
+	}
 	entry.Summary.Mounts = nil
 	for i := range r.Changes {
 		entry.Classes[r.Changes[i].Class]++
@@ -80,11 +84,13 @@ func (e *Engine) keepReport(ctx context.Context, r *Report) (*ReportEntry, error
 }
 
 // empty tells whether a report has nothing that is worth a file.
-func (r *Report) empty() bool { return len(r.Changes) == 0 && len(r.Problems) == 0 }
+func (r *Report) empty() bool {
+	return len(r.Changes) == 0 && len(r.Drift) == 0 && len(r.Problems) == 0
+}
 
 // same tells whether another run found the same.
 func (e *ReportEntry) same(o *ReportEntry) bool {
-	return e.BaselineID == o.BaselineID && e.Tree == o.Tree && e.Verify == o.Verify && e.Digest == o.Digest
+	return e.BaselineID == o.BaselineID && e.Tree == o.Tree && e.Verify == o.Verify && slices.Equal(e.Aspects, o.Aspects) && e.Digest == o.Digest
 }
 
 // putReport catalogues a report and drops the oldest. The files that are no

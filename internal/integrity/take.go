@@ -27,6 +27,7 @@ type TakeOptions struct {
 	IfMissing bool // do nothing when there is a baseline of that name
 	// KeepContent is of which files the text is kept; empty: KeepNone.
 	KeepContent KeepContent
+	Aspects     []string // of the host, such as facts.Network; nil: files alone
 	Scan
 }
 
@@ -36,6 +37,8 @@ type Taken struct {
 	Existed  bool // IfMissing, and there was one: nothing was done
 	Elapsed  time.Duration
 	Problems []Problem
+	Facts    int       // about the host, beside its files
+	Unknown  []Unknown // sources of facts that did not tell all
 }
 
 // Kind is what the result means for the exit status.
@@ -95,6 +98,10 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 	opts.CrossDevice = o.Policy.CrossFilesystems
 	var rec baseline.Record
 	var texts []baseline.Record // whose content is to be kept
+	snapshot, err := e.takeFacts(ctx, &o, t)
+	if err != nil {
+		return nil, interrupted(err, "no baseline was taken")
+	}
 	err = filehash.Walk(ctx, tree, opts, func(b *filehash.Batch) error {
 		if b.Err != nil {
 			t.Problems = append(t.Problems, dirProblem(b))
@@ -136,7 +143,7 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 		t.Problems = append(t.Problems, Problem{Path: []byte("/var/lib"), Kind: Unreadable, Reason: err.Error()})
 		err = nil
 	}
-	if err := errors.Join(err, e.keepTexts(ctx, c, texts)); err != nil {
+	if err := errors.Join(err, e.saveFacts(&c, snapshot), e.keepTexts(ctx, c, texts)); err != nil {
 		e.drop(c)
 		return nil, interrupted(err, "no baseline was taken")
 	}
