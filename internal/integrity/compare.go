@@ -12,6 +12,7 @@ import (
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
 	"github.com/mobileops/mobileops/internal/integrity/facts"
+	"github.com/mobileops/mobileops/internal/integrity/history/anchor"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
 	"github.com/mobileops/mobileops/pkg/filehash"
 	"golang.org/x/sys/unix"
@@ -26,8 +27,9 @@ type CompareOptions struct {
 	// PackageArchive is a directory of package files to compare with; empty:
 	// what the package databases say is all that is known.
 	PackageArchive string
-	Only           []string // aspects to compare, such as facts.Files; nil: all that the baseline has
-	Scan                    // an empty Tree means the one the baseline was taken of
+	Only           []string       // aspects to compare, such as facts.Files; nil: all that the baseline has
+	Anchors        []anchor.Place // to compare with, beside those of the engine
+	Scan                          // an empty Tree means the one the baseline was taken of
 }
 
 // racyWindow: a file whose inode changed less than this before it was read may
@@ -58,9 +60,13 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	if c, err = e.Find(ctx, o.Name); err != nil {
 		return nil, err
 	}
-	r, err := e.Open(c)
+	trust, err := e.Trust(ctx, o.Anchors...)
 	if err != nil {
 		return nil, err
+	}
+	r, err := e.Open(c)
+	if err != nil {
+		return nil, trust.explain(err)
 	}
 	defer r.Close()
 	pol, err := policy.Parse(c.PolicyName, r.Policy)
@@ -90,7 +96,7 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	matcher := pol.Compile()
 	cmp := &comparison{
 		cur: r.Cursor(), matcher: matcher, blind: map[string]bool{}, reads: e.loadReads(c), now: started,
-		report: &Report{Verify: o.Verify, Baseline: c, Tree: tree, Started: seconds(started), Aspects: aspects},
+		report: &Report{Verify: o.Verify, Baseline: c, Tree: tree, Started: seconds(started), Trust: trust, Aspects: aspects},
 	}
 	for _, d := range c.Unread {
 		cmp.blind[string(d)] = false

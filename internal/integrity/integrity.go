@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/integrity/history/anchor"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
 	"github.com/mobileops/mobileops/internal/state"
 	"github.com/mobileops/mobileops/pkg/filehash"
@@ -46,6 +47,9 @@ type Engine struct {
 	Keep  int    // baselines of one name that are kept; 0: 3
 	By    By     // who acts, and why: it goes into the history
 	Keys  Keys   // who signs the history
+	// Anchors are where the end of the history is kept after every act, and
+	// compared with by every comparison.
+	Anchors []anchor.Place
 	// Collectors ask the host for what it is beside its files.
 	Collectors Collectors
 }

@@ -165,7 +165,7 @@ func (p *Pen) mayBegin(tx *state.Tx) error {
 func errRemoved(l *Log) error {
 	private, public := l.KeyFiles()
 	return failure.Hint(fmt.Errorf("%w: all of its records are gone", ErrBroken),
-		fmt.Sprintf("compare with an anchor; when a state.db from before there was a history was restored on purpose, move %s and %s away, and a new one begins", private, public))
+		fmt.Sprintf("compare with an anchor; when state.db was lost, or one from before there was a history was restored on purpose, move %s and %s away, and a new one begins", private, public))
 }
 
 // Empty tells whether the history has no record yet.

@@ -185,8 +185,11 @@ func Decode(body []byte) (Record, error) {
 	if _, err := ParsePublicKey(r.Signer); err != nil {
 		return Record{}, &DecodeError{-1, "its signer is no public key"}
 	}
-	if _, err := ParsePublicKey(r.Key); (r.Kind == KeyChange) != (err == nil) {
+	if _, err := ParsePublicKey(r.Key); r.Kind == KeyChange && err != nil {
 		return Record{}, &DecodeError{-1, "its new key is none"}
+	}
+	if r.Kind != KeyChange && (r.Key != "" || r.KeyElsewhere || r.Lost) {
+		return Record{}, &DecodeError{-1, "it names a new key, and is of another kind"}
 	}
 	return r, nil
 }

@@ -61,3 +61,20 @@ func ParsePlace(s string, plain bool, o Options) (Place, error) {
 	}
 	return nil, failure.Errorf(failure.Usage, "%q is no place for an anchor: write file:/PATH, an https URL, or syslog:ADDRESS", s)
 }
+
+// Given is an anchor that somebody brought along, such as one read from a
+// sheet of paper.
+type Given struct{ Anchor Anchor }
+
+func (g Given) String() string { return "the given anchor" }
+
+// Readable tells that it can be compared with.
+func (g Given) Readable() bool { return true }
+
+// Read returns the anchor, whichever host it is of.
+func (g Given) Read(context.Context, string) (*Anchor, error) { return &g.Anchor, nil }
+
+// Write fails: it is no place.
+func (g Given) Write(context.Context, Anchor) error {
+	return failure.New(failure.Usage, "a given anchor cannot be written")
+}

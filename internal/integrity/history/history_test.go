@@ -1,0 +1,677 @@
+package history
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"aead.dev/minisign"
+	"github.com/mobileops/mobileops/internal/audit"
+	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/integrity/history/anchor"
+	"github.com/mobileops/mobileops/internal/state"
+)
+
+const (
+	thisHost  = "00112233445566778899aabbccddeeff"
+	otherHost = "ffeeddccbbaa99887766554433221100"
+)
+
+// bench is a history in a state directory of its own.
+type bench struct {
+	*testing.T
+	log *Log
+	at  time.Time // what its clock says
+}
+
+func newBench(t *testing.T) *bench {
+	b := &bench{T: t, at: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}
+	b.open(t.TempDir(), Options{Tool: "test", Host: thisHost})
+	return b
+}
+
+func (b *bench) open(dir string, o Options) {
+	b.log = New(state.New(dir, state.Options{}), o)
+	b.log.now = func() time.Time { return b.at }
+}
+
+func (b *bench) must(err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// act is a record of a baseline called name.
+func act(name, id string) Record {
+	r := Record{Kind: Baseline, Actor: audit.Actor{UID: 0, User: "root", LoginUID: 1000}, Name: name, ID: id, Policy: "system", Reason: "a <b> & ü"}
+	r.Root[0], r.PolicyDigest[0] = id[0], 7
+	return r
+}
+
+// append appends records as an engine does, an hour apart.
+func (b *bench) append(records ...Record) (out Record) {
+	b.Helper()
+	out, err := b.try(records...)
+	b.must(err)
+	return out
+}
+
+func (b *bench) try(records ...Record) (out Record, err error) {
+	for _, r := range records {
+		b.at = b.at.Add(time.Hour)
+		pen, err := b.log.Pen(context.Background())
+		if err != nil {
+			return out, err
+		}
+		err = b.log.store.Update(context.Background(), func(tx *state.Tx) (err error) {
+			out, err = pen.Append(tx, r)
+			return err
+		})
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+func (b *bench) verify() *Verification {
+	b.Helper()
+	v, err := b.log.Verify(context.Background())
+	b.must(err)
+	return v
+}
+
+// wants verifies and wants one problem that says text; "" wants none.
+func (b *bench) wants(text string) *Verification {
+	b.Helper()
+	v := b.verify()
+	switch {
+	case text == "" && len(v.Problems) > 0:
+		b.Errorf("problems: %+v", v.Problems)
+	case text != "" && (len(v.Problems) == 0 || !strings.Contains(v.Problems[0].What, text)):
+		b.Errorf("problems %+v, want %q", v.Problems, text)
+	case text != "" && v.Kind() != failure.Untrustworthy:
+		b.Errorf("kind %v", v.Kind())
+	}
+	return v
+}
+
+// entry returns a record as it is kept.
+func (b *bench) entry(n uint64) *Entry {
+	b.Helper()
+	c, err := b.log.Chain(context.Background())
+	b.must(err)
+	e, err := c.Record(n)
+	b.must(err)
+	return e
+}
+
+// tamper changes the bucket as somebody would who can write state.db.
+func (b *bench) tamper(fn func(bucket *boltBucket)) {
+	b.Helper()
+	b.must(b.log.store.Update(context.Background(), func(tx *state.Tx) error {
+		fn(tx.Bucket(recordBucket()))
+		return nil
+	}))
+}
+
+func TestChain(t *testing.T) {
+	b := newBench(t)
+	if v := b.wants(""); v.Records != 0 || v.Head != nil {
+		t.Errorf("empty: %+v", v)
+	}
+	b.append(act("default", "aaaa"), act("app", "bbbb"))
+	last := b.append(act("default", "cccc"))
+	if last.Counter != 3 || last.Host != thisHost || last.Boot == "" || !last.Time.Equal(b.at) {
+		t.Errorf("record %+v", last)
+	}
+	v := b.wants("")
+	if v.Records != 3 || v.Signed != 3 || v.Head.Counter != 3 || v.Kind() != failure.None {
+		t.Errorf("verification %+v", v)
+	}
+	if v.Current("default").ID != "cccc" || v.Current("app").ID != "bbbb" || v.Known("aaaa").Counter != 1 {
+		t.Errorf("current baselines are not those of the last records")
+	}
+	gone := act("app", "bbbb")
+	gone.Kind = Removal
+	b.append(gone)
+	if v := b.wants(""); v.Current("app") != nil || v.Known("bbbb") != nil {
+		t.Error("a removed baseline is still known")
+	}
+	private, public := b.log.KeyFiles()
+	for path, mode := range map[string]os.FileMode{private: 0o600, public: 0o644} {
+		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != mode {
+			t.Errorf("%s: %v %v", path, st, err)
+		}
+	}
+}
+
+// What somebody can do who writes state.db, and cannot sign.
+func TestAttacksOnTheChain(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(b *bench)
+		want string
+	}{
+		"altered": {func(b *bench) {
+			e := b.entry(2)
+			body := bytes.Replace(e.Body, []byte(`"policy":"system"`), []byte(`"policy":"slack!"`), 1)
+			b.tamper(func(k *boltBucket) { k.Put(counterKey(2), encodeEntry(body, e.Signature)) })
+		}, "record 2: its signature is not valid"},
+		"removed from the middle": {func(b *bench) {
+			b.tamper(func(k *boltBucket) { k.Delete(counterKey(2)) })
+		}, "record 2 is missing: the next one is 3"},
+		"removed from the beginning": {func(b *bench) {
+			b.tamper(func(k *boltBucket) { k.Delete(counterKey(1)) })
+		}, "record 1 is missing: the next one is 2"},
+		"cut at the tail": {func(b *bench) {
+			b.tamper(func(k *boltBucket) { k.Delete(counterKey(4)) })
+		}, "4 records were written, and the last one is 3"},
+		"all removed": {func(b *bench) {
+			b.tamper(func(k *boltBucket) {
+				for n := range uint64(4) {
+					k.Delete(counterKey(n + 1))
+				}
+			})
+		}, "all of its records are gone"},
+		"bucket removed": {func(b *bench) {
+			b.must(b.log.store.Update(b.Context(), func(tx *state.Tx) error {
+				return errors.Join(tx.DeleteBucket(recordBucket()), tx.DeleteBucket(metaBucket()))
+			}))
+		}, "all of its records are gone"},
+		"signatures swapped": {func(b *bench) {
+			two, three := b.entry(2), b.entry(3)
+			b.tamper(func(k *boltBucket) {
+				k.Put(counterKey(2), encodeEntry(two.Body, three.Signature))
+				k.Put(counterKey(3), encodeEntry(three.Body, two.Signature))
+			})
+		}, "record 2: its signature is not valid"},
+		"signature removed": {func(b *bench) {
+			e := b.entry(2)
+			b.tamper(func(k *boltBucket) { k.Put(counterKey(2), encodeEntry(e.Body, nil)) })
+		}, "record 2: it is not signed"},
+		"records swapped": {func(b *bench) {
+			two, three := b.entry(2), b.entry(3)
+			b.tamper(func(k *boltBucket) {
+				k.Put(counterKey(2), encodeEntry(three.Body, three.Signature))
+				k.Put(counterKey(3), encodeEntry(two.Body, two.Signature))
+			})
+		}, "record 2 cannot be read: it says that it is record 3"},
+		"cut short": {func(b *bench) {
+			e := b.entry(2)
+			b.tamper(func(k *boltBucket) { k.Put(counterKey(2), encodeEntry(e.Body, nil)[:100]) })
+		}, "record 2 cannot be read: it is cut off"},
+		"a record by another key": {func(b *bench) {
+			_, key, err := minisign.GenerateKey(nil)
+			b.must(err)
+			e := b.entry(4)
+			r := e.Record
+			r.Signer = publicOf(&key).String()
+			body, err := r.encode()
+			b.must(err)
+			b.tamper(func(k *boltBucket) { k.Put(counterKey(4), encodeEntry(body, signRecord(key, &r, body))) })
+		}, "was in force"},
+		"key replaced": {func(b *bench) {
+			pub, key, err := minisign.GenerateKey(nil)
+			b.must(err)
+			b.must(b.log.writeKeys(&key, pub))
+		}, "was the key, or the history, replaced?"},
+		"all signed anew by another key": {func(b *bench) {
+			// Everything fits together again: an anchor shows it, see TestAnchors.
+			resign(b)
+		}, ""},
+		"public key removed": {func(b *bench) {
+			private, public := b.log.KeyFiles()
+			b.must(errors.Join(os.Remove(private), os.Remove(public)))
+		}, "the public key is gone"},
+		"readable key": {func(b *bench) {
+			private, _ := b.log.KeyFiles()
+			b.must(os.Chmod(private, 0o640))
+		}, "others than its owner can read the signing key"},
+		"another host": {func(b *bench) {
+			b.open(b.log.store.Dir(), Options{Host: otherHost})
+		}, "this state directory is a copy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.append(act("default", "aaaa"), act("default", "bbbb"), act("default", "cccc"), act("default", "dddd"))
+			b.wants("")
+			c.do(b)
+			b.wants(c.want)
+		})
+	}
+}
+
+// resign replaces the key and signs a history with other roots, as root can
+// who has all of the state directory.
+func resign(b *bench) {
+	b.Helper()
+	pub, key, err := minisign.GenerateKey(nil)
+	b.must(err)
+	var list []Record
+	for n := range uint64(4) {
+		r := b.entry(n + 1).Record
+		r.Signer, r.Root[1] = pub.String(), 66
+		list = append(list, r)
+	}
+	b.tamper(func(k *boltBucket) {
+		var before Digest
+		for i := range list {
+			list[i].Previous = before
+			body, err := list[i].encode()
+			b.must(err)
+			before = digestOf(body)
+			b.must(k.Put(counterKey(list[i].Counter), encodeEntry(body, signRecord(key, &list[i], body))))
+		}
+	})
+	b.must(b.log.writeKeys(&key, pub))
+}
+
+func TestClock(t *testing.T) {
+	b := newBench(t)
+	b.append(act("default", "aaaa"))
+	b.at = b.at.Add(-48 * time.Hour)
+	b.append(act("default", "bbbb"))
+	v := b.wants("")
+	if len(v.Warnings) != 1 || v.Warnings[0] != "the clock was set back by 47h0m0s between record 1 and 2" || v.Kind() != failure.None {
+		t.Errorf("%q", v.Warnings)
+	}
+	b.at = b.at.Add(-time.Hour)
+	if v := b.wants(""); len(v.Warnings) != 2 || v.Warnings[1] != "record 2 is 1h0m0s ahead of the clock: was the clock set back?" {
+		t.Errorf("%q", v.Warnings)
+	}
+}
+
+// A state directory that came to another host is refused until somebody looks
+// at that host afresh; the history says so for good.
+func TestHostChanged(t *testing.T) {
+	b := newBench(t)
+	b.append(act("default", "aaaa"))
+	b.open(b.log.store.Dir(), Options{Host: otherHost})
+	accepted := act("default", "bbbb")
+	accepted.Kind = Acceptance
+	if _, err := b.try(accepted); !errors.Is(err, ErrBroken) {
+		t.Errorf("accepted on another host: %v", err)
+	}
+	b.append(act("default", "cccc"))
+	if v := b.wants(""); len(v.Warnings) != 1 || !strings.Contains(v.Warnings[0], "between record 1 and 2") {
+		t.Errorf("%q", v.Warnings)
+	}
+}
+
+// The private key is never silently replaced.
+func TestKeyGone(t *testing.T) {
+	b := newBench(t)
+	b.append(act("default", "aaaa"))
+	private, public := b.log.KeyFiles()
+	kept, err := os.ReadFile(private)
+	b.must(err)
+	b.must(os.Remove(private))
+	if _, err := b.try(act("default", "bbbb")); failure.KindOf(err) != failure.Untrustworthy || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("without the key: %v", err)
+	}
+	if v := b.wants(""); len(v.Warnings) != 1 || v.Records != 1 {
+		t.Errorf("%+v", v)
+	}
+	b.must(os.Remove(public))
+	if _, err := b.try(act("default", "bbbb")); failure.KindOf(err) != failure.Untrustworthy {
+		t.Errorf("without both halves: %v", err)
+	}
+	if _, err := os.Stat(private); err == nil {
+		t.Error("a new key was made")
+	}
+	b.must(os.WriteFile(private, kept, 0o600))
+	b.append(act("default", "bbbb")) // the public half follows from the private one
+	b.must(os.Remove(private))
+	if _, err := b.log.Rotate(t.Context(), Record{}); failure.KindOf(err) != failure.NotReady {
+		t.Errorf("rotate without the key: %v", err)
+	}
+	_, err = b.log.Rotate(t.Context(), Record{Lost: true})
+	b.must(err)
+	b.append(act("default", "cccc"))
+	if v := b.wants(""); len(v.Warnings) != 1 || !strings.Contains(v.Warnings[0], "record 3 replaced a key that was said to be lost") {
+		t.Errorf("%q", v.Warnings)
+	}
+}
+
+func TestRotate(t *testing.T) {
+	b := newBench(t)
+	b.append(act("default", "aaaa"))
+	before := b.verify().Key
+	for range 2 {
+		r, err := b.log.Rotate(t.Context(), Record{Reason: "yearly"})
+		b.must(err)
+		if r.Kind != KeyChange || r.Signer == before || r.Key != r.Signer {
+			t.Errorf("%+v", r)
+		}
+		b.append(act("default", "bbbb"))
+		v := b.wants("")
+		if v.Key == before || v.Signed != int(v.Records) {
+			t.Errorf("%+v", v)
+		}
+		before = v.Key
+	}
+	if left, _ := filepath.Glob(filepath.Join(b.log.store.Dir(), "keys", "*.next")); left != nil {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// A process that is killed between the transaction and the key's file leaves
+// the work to the next one.
+func TestRotateKilled(t *testing.T) {
+	b := newBench(t)
+	b.append(act("default", "aaaa"))
+	private, public := b.log.KeyFiles()
+	old, err := os.ReadFile(private)
+	b.must(err)
+	oldPublic, err := os.ReadFile(public)
+	b.must(err)
+	_, err = b.log.Rotate(t.Context(), Record{})
+	b.must(err)
+	next, _ := b.log.nextFiles()
+	b.must(os.Rename(private, next))
+	b.must(errors.Join(os.WriteFile(private, old, 0o600), os.WriteFile(public, oldPublic, 0o644)))
+	b.append(act("default", "bbbb"))
+	b.wants("")
+	// The other way round, the transaction never was: the old key stays.
+	b.must(os.WriteFile(next, old, 0o600))
+	b.append(act("default", "cccc"))
+	b.wants("")
+}
+
+func TestAnchors(t *testing.T) {
+	b := newBench(t)
+	b.append(act("default", "aaaa"), act("default", "bbbb"))
+	anchorOf := func() anchor.Anchor {
+		a, err := b.log.Anchor(b.verify())
+		b.must(err)
+		return a
+	}
+	judge := func(a anchor.Anchor, want Verdict) {
+		t.Helper()
+		if got, why := b.verify().Judge(&a, thisHost); got != want {
+			t.Errorf("%s (%s), want %s", got, why, want)
+		}
+	}
+	two := anchorOf()
+	judge(two, Matches)
+	// A whole copy of the state directory, which is put back later.
+	copied := t.TempDir()
+	b.must(os.CopyFS(filepath.Join(copied, "state"), os.DirFS(b.log.store.Dir())))
+	b.append(act("default", "cccc"), act("default", "dddd"))
+	four := anchorOf()
+	judge(two, Matches)
+	judge(four, Matches)
+	_, err := b.log.Rotate(t.Context(), Record{})
+	b.must(err)
+	six := anchorOf()
+	judge(two, Matches)
+	judge(six, Matches)
+
+	forged := four
+	forged.Digest[0] ^= 1
+	judge(forged, Forged)
+	forged.Signature = nil
+	judge(forged, Rewritten)
+	other := four
+	other.Host = otherHost
+	judge(other, OtherHost)
+
+	b.open(filepath.Join(copied, "state"), Options{Host: thisHost})
+	b.must(os.Chmod(filepath.Join(copied, "state"), 0o700))
+	private, _ := b.log.KeyFiles()
+	b.must(os.Chmod(private, 0o600)) // os.CopyFS sets its own
+	b.wants("")                       // it is a valid history
+	judge(two, Matches)
+	judge(four, RolledBack)
+	judge(six, RolledBack)
+	b.append(act("default", "eeee"), act("default", "ffff"))
+	judge(four, Rewritten)
+	resign(b)
+	b.wants("")
+	judge(four, Forged)
+	four.Signature = nil
+	judge(four, Rewritten)
+}
+
+// minisignTool returns the minisign program.
+func minisignTool(t *testing.T) string {
+	path, err := exec.LookPath("minisign")
+	if err != nil {
+		t.Skip("*** NOT RUN: the minisign program is not installed (see make test) ***")
+	}
+	return path
+}
+
+func run(t *testing.T, stdin, name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// The real minisign verifies what we sign, and we verify what it signs.
+func TestMinisign(t *testing.T) {
+	tool := minisignTool(t)
+	b := newBench(t)
+	b.append(act("default", "aaaa"))
+	dir := t.TempDir()
+	file := filepath.Join(dir, "1.json")
+	e := b.entry(1)
+	_, public := b.log.KeyFiles()
+	b.must(os.WriteFile(file, e.Body, 0o644))
+	b.must(os.WriteFile(file+".minisig", e.Signature, 0o644))
+	out, err := run(t, "", tool, "-Vm", file, "-p", public)
+	if err != nil || !strings.Contains(out, "Signature and comment signature verified") || !strings.Contains(out, "mobileops record 1 host "+thisHost+" digest "+e.Digest.String()) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	b.must(os.WriteFile(file, append(e.Body, ' '), 0o644))
+	if out, err := run(t, "", tool, "-Vm", file, "-p", public); err == nil {
+		t.Errorf("an altered record verifies: %s", out)
+	}
+	// It reads our secret key.
+	private, _ := b.log.KeyFiles()
+	b.must(os.WriteFile(file, e.Body, 0o644))
+	if out, err := run(t, "\n", tool, "-Sm", file, "-s", private, "-x", file+".again"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	} else if text, err := os.ReadFile(file + ".again"); err != nil {
+		t.Error(err)
+	} else if pub, err := ReadPublicKey(public); err != nil {
+		t.Error(err)
+	} else if err := verifyText(pub, &e.Record, e.Body, text); err != nil {
+		t.Errorf("its signature by our key: %v", err)
+	}
+
+	// Signing elsewhere, with a key of its own.
+	secret, pub := filepath.Join(dir, "elsewhere.key"), filepath.Join(dir, "elsewhere.pub")
+	if out, err := run(t, "", tool, "-G", "-W", "-s", secret, "-p", pub); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	key, err := ReadPublicKey(pub)
+	b.must(err)
+	_, err = b.log.Use(t.Context(), Record{Reason: "signed in the vault"}, key)
+	b.must(err)
+	if _, err := os.Stat(private); err == nil {
+		t.Error("the former private key is still there")
+	}
+	b.append(act("default", "bbbb"), act("default", "cccc"))
+	v := b.wants("")
+	if v.Kind() != failure.Untrustworthy || len(v.Unsigned) != 3 {
+		t.Errorf("unsigned %v", v.Unsigned)
+	}
+	c, err := b.log.Chain(t.Context())
+	b.must(err)
+	list, err := b.log.ToSign(c, v)
+	if err != nil || len(list) != 1 || list[0].Counter != 5 {
+		t.Fatalf("to sign: %v %v", list, err)
+	}
+	b.must(os.WriteFile(file, list[0].Body, 0o644))
+	for _, args := range [][]string{{"-t", "mobileops record 4 host x digest y"}, {"-l"}, {}} {
+		os.Remove(file + ".minisig")
+		if out, err := run(t, "", tool, append([]string{"-Sm", file, "-s", secret, "-W"}, args...)...); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		text, err := os.ReadFile(file + ".minisig")
+		b.must(err)
+		if err := verifyText(key, &list[0].Record, list[0].Body, text); (err != nil) != (len(args) == 2) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	text, err := os.ReadFile(file + ".minisig")
+	b.must(err)
+	r, err := b.log.ImportSignature(t.Context(), text)
+	if err != nil || r.Counter != 5 {
+		t.Fatalf("import: %+v %v", r, err)
+	}
+	if v := b.wants(""); v.Kind() != failure.None || v.Covered != 2 {
+		t.Errorf("%+v", v)
+	}
+	if _, err := b.log.ImportSignature(t.Context(), text); failure.KindOf(err) != failure.Busy {
+		t.Errorf("imported twice: %v", err)
+	}
+	if _, err := b.log.ImportSignature(t.Context(), e.Signature[:50]); failure.KindOf(err) != failure.Untrustworthy {
+		t.Errorf("imported a piece: %v", err)
+	}
+
+	// And with an encrypted key, by our own hand.
+	if _, err := ReadPrivateKey(secret, nil); err != nil {
+		t.Errorf("its secret key: %v", err)
+	}
+}
+
+// The real minisign encrypts keys with a password; reading one takes scrypt
+// with a gigabyte of memory.
+func TestEncryptedKey(t *testing.T) {
+	if testing.Short() {
+		t.Skip("*** NOT RUN: -short, and reading an encrypted key takes a gigabyte of memory ***")
+	}
+	tool := minisignTool(t)
+	dir := t.TempDir()
+	secret, pub := filepath.Join(dir, "k.key"), filepath.Join(dir, "k.pub")
+	if out, err := run(t, "secret word\nsecret word\n", tool, "-G", "-s", secret, "-p", pub); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var encrypted *EncryptedKeyError
+	if _, err := ReadPrivateKey(secret, nil); !errors.As(err, &encrypted) {
+		t.Errorf("without a password: %v", err)
+	}
+	if _, err := ReadPrivateKey(secret, func() (string, error) { return "wrong", nil }); failure.KindOf(err) != failure.NotAllowed {
+		t.Errorf("with a wrong password: %v", err)
+	}
+	key, err := ReadPrivateKey(secret, func() (string, error) { return "secret word", nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := ReadPublicKey(pub)
+	if err != nil || publicOf(key).String() != want.String() {
+		t.Errorf("%v", err)
+	}
+}
+
+// With the key of the configuration, records are to be signed elsewhere from
+// the first one on.
+func TestConfiguredKey(t *testing.T) {
+	b := newBench(t)
+	pub, key, err := minisign.GenerateKey(nil)
+	b.must(err)
+	path := filepath.Join(t.TempDir(), "integrity.pub")
+	b.open(b.log.store.Dir(), Options{Host: thisHost, PublicKey: path})
+	if _, err := b.try(act("default", "aaaa")); failure.KindOf(err) != failure.NotReady {
+		t.Errorf("without the file: %v", err)
+	}
+	b.must(os.WriteFile(path, publicKeyFile(pub), 0o644))
+	b.append(act("default", "aaaa"))
+	if v := b.wants(""); len(v.Unsigned) != 1 {
+		t.Errorf("%+v", v)
+	}
+	private, _ := b.log.KeyFiles()
+	if _, err := os.Stat(private); err == nil {
+		t.Error("a key was made on the host")
+	}
+	e := b.entry(1)
+	r, text, err := SignRecord(&key, e.Body)
+	if err != nil || r.Counter != 1 {
+		t.Fatal(err)
+	}
+	_, err = b.log.ImportSignature(t.Context(), text)
+	b.must(err)
+	if v := b.wants(""); v.Kind() != failure.None {
+		t.Errorf("%+v", v)
+	}
+	// Root on the host takes the configuration away and puts a key of its own
+	// in place: the chain says which key it was.
+	b.open(b.log.store.Dir(), Options{Host: thisHost})
+	mine, myKey, err := minisign.GenerateKey(nil)
+	b.must(err)
+	b.must(os.MkdirAll(filepath.Dir(private), 0o700))
+	b.must(b.log.writeKeys(&myKey, mine))
+	b.wants("was the key, or the history, replaced?")
+	if _, err := b.try(act("default", "bbbb")); err == nil {
+		if v := b.verify(); v.Kind() != failure.Untrustworthy {
+			t.Error("a record by a stranger is trusted")
+		}
+	}
+	if _, err := b.log.Rotate(t.Context(), Record{Lost: true}); err == nil {
+		t.Error("a key that is elsewhere can be lost here")
+	}
+	_, other, err := minisign.GenerateKey(nil)
+	b.must(err)
+	if _, _, err := SignRecord(&other, e.Body); failure.KindOf(err) != failure.Usage {
+		t.Errorf("signed by another key: %v", err)
+	}
+}
+
+// Signing elsewhere from the first moment on, before there is a baseline, and
+// from a later one on with the same key.
+func TestUse(t *testing.T) {
+	b := newBench(t)
+	pub, key, err := minisign.GenerateKey(nil)
+	b.must(err)
+	r, err := b.log.Use(t.Context(), Record{}, pub)
+	if err != nil || r.Counter != 1 || !r.Elsewhere {
+		t.Fatalf("%+v %v", r, err)
+	}
+	last := b.append(act("default", "aaaa"))
+	if !last.Elsewhere || last.Signer != pub.String() {
+		t.Errorf("%+v", last)
+	}
+	_, text, err := SignRecord(&key, b.entry(2).Body)
+	b.must(err)
+	_, err = b.log.ImportSignature(t.Context(), text)
+	b.must(err)
+	if v := b.wants(""); v.Kind() != failure.None || v.Covered != 1 {
+		t.Errorf("%+v", v)
+	}
+	if _, err := b.log.Use(t.Context(), Record{}, pub); failure.KindOf(err) != failure.Busy {
+		t.Errorf("again: %v", err)
+	}
+
+	// The key of the host is carried away.
+	c := newBench(t)
+	c.append(act("default", "aaaa"))
+	private, public := c.log.KeyFiles()
+	same, err := ReadPublicKey(public)
+	c.must(err)
+	carried, err := ReadPrivateKey(private, nil)
+	c.must(err)
+	c.must(os.Remove(private))
+	_, err = c.log.Use(t.Context(), Record{}, same)
+	c.must(err)
+	c.append(act("default", "bbbb"))
+	if v := c.wants(""); len(v.Unsigned) != 2 {
+		t.Errorf("%+v", v)
+	}
+	_, text, err = SignRecord(carried, c.entry(3).Body)
+	c.must(err)
+	_, err = c.log.ImportSignature(t.Context(), text)
+	c.must(err)
+	if v := c.wants(""); v.Kind() != failure.None {
+		t.Errorf("%+v", v)
+	}
+}
