@@ -209,7 +209,7 @@ func (h *rpmHeader) files(details bool) (*rpmFiles, error) {
 	texts(rpmBasenames, &f.names)
 	texts(rpmDirnames, &f.dirs)
 	numbers(rpmDirIndexes, rpmTypeInt32, &f.index)
-	if err == nil && f.names == nil { // as rpm 3 wrote them
+	if err == nil && len(f.names) == 0 { // as rpm 3 wrote them
 		texts(rpmOldFilenames, &f.names)
 		f.dirs, f.index = [][]byte{nil}, make([]uint32, len(f.names))
 	}
@@ -273,7 +273,7 @@ func rpmAlgorithm(id uint32) (name string, size int) {
 // installed tells whether file i is on the disk as this package has it: it may
 // have been left out (documentation), or replaced by that of another package.
 func (f *rpmFiles) installed(i int) bool {
-	return f.states == nil || f.states[i] == rpmStateNormal || f.states[i] == rpmStateNetShare
+	return len(f.states) == 0 || f.states[i] == rpmStateNormal || f.states[i] == rpmStateNetShare
 }
 
 // path returns the path of file i, in the room of buf.
@@ -284,26 +284,26 @@ func (f *rpmFiles) path(i int, buf []byte) []byte {
 // file returns what is recorded of file i.
 func (f *rpmFiles) file(i int, p Package) File {
 	file := File{Package: p}
-	if f.digests != nil && len(f.digests[i]) == 2*f.size && f.size > 0 {
+	if len(f.digests) > 0 && len(f.digests[i]) == 2*f.size && f.size > 0 {
 		sum := make([]byte, f.size)
 		if _, err := hex.Decode(sum, f.digests[i]); err == nil {
 			file.Digest = Digest{f.algorithm, sum}
 		}
 	}
-	if f.flags != nil {
+	if len(f.flags) > 0 {
 		file.Conffile, file.Ghost = f.flags[i]&rpmFileConfig != 0, f.flags[i]&rpmFileGhost != 0
 	}
-	if f.modes != nil {
+	if len(f.modes) > 0 {
 		mode := f.modes[i]
 		file.Mode = &mode
 	}
-	if f.users != nil {
+	if len(f.users) > 0 {
 		file.Owner = string(f.users[i])
 	}
-	if f.groups != nil {
+	if len(f.groups) > 0 {
 		file.Group = string(f.groups[i])
 	}
-	if f.targets != nil {
+	if len(f.targets) > 0 {
 		file.LinkTarget = string(f.targets[i])
 	}
 	return file

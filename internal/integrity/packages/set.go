@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/mobileops/mobileops/internal/failure"
@@ -153,7 +154,7 @@ func (s *Set) each(ctx context.Context, digests bool, fn func(path []byte, f *Fi
 	for _, db := range s.list {
 		var stop error // by fn, whose errors are not those of the database
 		err := db.each(ctx, digests, func(path []byte, f *File) error {
-			stop = fn(path, f)
+			stop = fn(slices.Clip(path), f) // appending to it writes elsewhere
 			return stop
 		})
 		if stop != nil {

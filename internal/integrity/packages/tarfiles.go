@@ -75,7 +75,8 @@ func tarFiles(ctx context.Context, want archiveWant, open func() (io.Reader, fun
 	return err
 }
 
-// eachTar calls fn with every entry.
+// eachTar calls fn with every entry. What fn was given is only to be believed
+// when there is no error in the end.
 func eachTar(ctx context.Context, open func() (io.Reader, func(), error), fn func(*tar.Header, io.Reader) error) error {
 	r, done, err := open()
 	if err != nil {
@@ -89,7 +90,10 @@ func eachTar(ctx context.Context, open func() (io.Reader, func(), error), fn fun
 		}
 		h, err := t.Next()
 		if err == io.EOF {
-			return nil
+			// The checksum of a compressed archive is behind its end, and
+			// counts for what was read before.
+			_, err := io.Copy(io.Discard, r)
+			return err
 		}
 		if err != nil {
 			return err
