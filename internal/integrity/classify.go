@@ -50,7 +50,7 @@ func (e *Engine) classify(ctx context.Context, r *Report, archiveDir string) err
 		return nil
 	}
 	c := &classifier{report: r, accounts: map[string]map[string]string{}}
-	own := &Ownership{Archive: archiveDir}
+	own := &Ownership{Managers: []packages.Manager{}, Archive: archiveDir}
 	r.Ownership = own
 	var err error
 	if archiveDir != "" {
@@ -68,7 +68,7 @@ func (e *Engine) classify(ctx context.Context, r *Report, archiveDir string) err
 		trouble(err)
 	} else {
 		defer c.set.Close()
-		own.Managers = c.set.Managers()
+		own.Managers = append(own.Managers, c.set.Managers()...)
 	}
 	if len(own.Managers) > 0 {
 		if c.then, err = e.loadOwners(r.Baseline); err != nil {
@@ -80,7 +80,7 @@ func (e *Engine) classify(ctx context.Context, r *Report, archiveDir string) err
 			}
 			// A damaged database knows nothing: the changes stand as they are.
 			trouble(err)
-			c.now, own.Managers = nil, nil
+			c.now, own.Managers = nil, []packages.Manager{}
 		}
 	}
 	for i := range r.Changes {

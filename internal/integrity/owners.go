@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/mobileops/mobileops/internal/durable"
@@ -21,9 +22,9 @@ const maxOwnersFile = 256 << 20
 // when a baseline was taken.
 func (e *Engine) ownersFile(c Entry) string { return e.path(c.ID + ".owners") }
 
-// saveOwners writes the table for a new baseline, where there is a package
-// database, and notes its digest in c.
-func (e *Engine) saveOwners(ctx context.Context, c *Entry, tree string) error {
+// saveOwners writes the table for a new baseline that begins at the given
+// paths, where packages have something there, and notes its digest in c.
+func (e *Engine) saveOwners(ctx context.Context, c *Entry, tree string, starts []string) error {
 	set, err := packages.Open(tree)
 	if err != nil {
 		return err
@@ -32,11 +33,29 @@ func (e *Engine) saveOwners(ctx context.Context, c *Entry, tree string) error {
 	if len(set.Managers()) == 0 {
 		return nil
 	}
+	if some, err := ownsSome(ctx, set, starts); err != nil || !some {
+		return err
+	}
 	o, err := set.Owners(ctx)
 	if err != nil {
 		return err
 	}
 	return e.writeOwners(c, o)
+}
+
+// ownsSome tells whether packages have anything at the start paths of a policy
+// or below them. dpkg lists every directory above a file; of other managers
+// nobody knows before having gone through everything.
+func ownsSome(ctx context.Context, set *packages.Set, starts []string) (bool, error) {
+	if !slices.Equal(set.Managers(), []packages.Manager{packages.Dpkg}) || slices.Contains(starts, "/") {
+		return true, nil
+	}
+	paths := make([][]byte, len(starts))
+	for i, p := range starts {
+		paths[i] = []byte(p)
+	}
+	files, err := set.Lookup(ctx, paths)
+	return slices.ContainsFunc(files, func(f []packages.File) bool { return len(f) > 0 }), err
 }
 
 func (e *Engine) writeOwners(c *Entry, o *packages.Owners) error {

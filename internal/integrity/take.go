@@ -137,7 +137,7 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 	if c.Root, err = w.Commit(&c.Header, o.Policy.Encode()); err != nil {
 		return nil, err
 	}
-	err = e.saveOwners(ctx, &c, tree)
+	err = e.saveOwners(ctx, &c, tree, o.Policy.Paths)
 	if errors.Is(err, packages.ErrDamaged) {
 		// Whose files are will not be known; what they are is.
 		t.Problems = append(t.Problems, Problem{Path: []byte("/var/lib"), Kind: Unreadable, Reason: err.Error()})

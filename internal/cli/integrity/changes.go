@@ -100,21 +100,31 @@ func printChanges(a *app.App, r *engine.Report) error {
 // package manager says.
 func printUpdates(a *app.App, list []engine.Change) error {
 	table := a.Streams.NewTable(ui.Column{Title: "PACKAGE UPDATE", Min: 20}, ui.Column{Title: "CHANGES", Right: true}, ui.Column{Title: "WHY", Min: 16, Drop: 1})
-	count := map[string]int64{}
-	var order []*engine.Change
+	type update struct {
+		n     int64
+		shown *engine.Change // a file, if there is one: it says most
+	}
+	updates := map[string]*update{}
+	var order []string
 	for i := range list {
 		c := &list[i]
 		p := updateOf(c)
 		if p == "" {
 			continue
 		}
-		if count[p] == 0 {
-			order = append(order, c)
+		if updates[p] == nil {
+			updates[p] = &update{shown: c}
+			order = append(order, p)
 		}
-		count[p]++
+		updates[p].n++
+		if _, file := c.ContentSum(); file {
+			if _, had := updates[p].shown.ContentSum(); !had {
+				updates[p].shown = c
+			}
+		}
 	}
-	for _, c := range order {
-		table.Row(c.Package, ui.Count(count[c.Package]), c.Reason)
+	for _, p := range order {
+		table.Row(p, ui.Count(updates[p].n), updates[p].shown.Reason)
 	}
 	if err := table.Print(); err != nil || table.Len() == 0 {
 		return err
