@@ -49,8 +49,6 @@ func severityOf(now *Fact, name, was, is string) finding.Severity {
 		return finding.Low
 	case "privileged", "critical":
 		return finding.High
-	case "image":
-		return finding.Low
 	case "runtime":
 		if name == "mode" || name == "owner" {
 			return finding.High
