@@ -369,3 +369,37 @@ func TestRPMDamaged(t *testing.T) {
 		}
 	}
 }
+
+// TestSQLiteCircle: a log that claims billions of pages does not make a circle
+// of pages go round as often.
+func TestSQLiteCircle(t *testing.T) {
+	db, err := os.ReadFile("testdata/small.sqlite")
+	must(t, err)
+	const page = 512
+	be := binary.BigEndian
+	salt := []byte("saltsalt")
+	h := append(be.AppendUint32(nil, 0x377f0683), make([]byte, 20)...)
+	be.PutUint32(h[4:], 3007000)
+	be.PutUint32(h[8:], page)
+	copy(h[16:], salt)
+	c0, c1 := walSum(be, 0, 0, h)
+	wal := be.AppendUint32(be.AppendUint32(h, c0), c1)
+	content := make([]byte, page) // an inner page, all of whose children are itself
+	content[0] = 0x05
+	be.PutUint16(content[3:], 100)
+	for i := range 100 {
+		be.PutUint16(content[12+2*i:], 400)
+	}
+	be.PutUint32(content[400:], 2)
+	be.PutUint32(content[8:], 2)
+	frame := append(be.AppendUint32(nil, 2), 0xff, 0xff, 0xff, 0xf0)
+	c0, c1 = walSum(be, c0, c1, frame)
+	c0, c1 = walSum(be, c0, c1, content)
+	wal = append(append(wal, frame...), salt...)
+	wal = append(be.AppendUint32(be.AppendUint32(wal, c0), c1), content...)
+	err = readSQLite(bytes.NewReader(db), int64(len(db)), bytes.NewReader(wal), int64(len(wal)), "Packages", func([]byte) error { return nil })
+	var c *CorruptError
+	if !asCorrupt(err, &c) || !strings.Contains(c.Reason, "circle") {
+		t.Errorf("%v", err)
+	}
+}

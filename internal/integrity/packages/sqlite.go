@@ -54,7 +54,7 @@ type sqlite struct {
 	usable   int              // of them
 	pages    uint32           // of the database
 	inWAL    map[uint32]int64 // page → where its last committed content is in the log
-	visited  uint32
+	visited  int64
 	overflow []byte
 	level    [maxTreeDepth + 1][]byte // the page that is walked at each depth
 }
@@ -152,7 +152,7 @@ func (s *sqlite) readWAL() error {
 				s.inWAL[p] = at
 			}
 			clear(open)
-			s.pages = n
+			s.pages = n // may be more than either file has: get bounds what is visited
 		}
 	}
 	return nil
@@ -173,7 +173,7 @@ func (s *sqlite) get(n uint32) ([]byte, int64, error) {
 		return nil, 0, &CorruptError{Offset: -1, Reason: fmt.Sprintf("page %d is not one of %d", n, s.pages)}
 	}
 	// Every page belongs to one place, so more visits than pages are a circle.
-	if s.visited++; s.visited > s.pages {
+	if s.visited++; s.visited > s.most() {
 		return nil, 0, &CorruptError{Offset: -1, Reason: "its pages lead in a circle"}
 	}
 	if at, ok := s.inWAL[n]; ok {
@@ -184,6 +184,9 @@ func (s *sqlite) get(n uint32) ([]byte, int64, error) {
 	b, err := s.db.bytes(at, s.page)
 	return b, at, err
 }
+
+// most is the number of pages that the two files can have.
+func (s *sqlite) most() int64 { return (s.db.size + s.wal.size) / int64(s.page) }
 
 // table calls fn with the payload of every row of a table, in their order.
 func (s *sqlite) table(root uint32, fn func(payload []byte) error) error {
@@ -258,7 +261,7 @@ func (s *sqlite) payload(page []byte, cell int, at int64) ([]byte, error) {
 		return bad()
 	}
 	b = b[n:]
-	if size > uint64(s.pages)*uint64(s.page) || size > maxRPMData+1<<24 {
+	if size > uint64(s.most())*uint64(s.page) || size > maxRPMData+1<<24 {
 		return bad()
 	}
 	local := int(size)
