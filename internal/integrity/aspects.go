@@ -15,6 +15,8 @@ import (
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
 	"github.com/mobileops/mobileops/internal/integrity/facts"
+	"github.com/mobileops/mobileops/internal/integrity/facts/binaries"
+	"github.com/mobileops/mobileops/internal/integrity/facts/containers"
 	"github.com/mobileops/mobileops/internal/integrity/facts/netstate"
 	"github.com/mobileops/mobileops/internal/state"
 )
@@ -22,7 +24,9 @@ import (
 // Collectors ask the host for what it is beside its files. The zero value asks
 // where everything usually is.
 type Collectors struct {
-	Network netstate.Collector
+	Network    netstate.Collector
+	Containers containers.Collector
+	Binaries   binaries.Collector
 }
 
 // Unknown is a source of facts that nobody could ask, neither when the baseline
@@ -42,6 +46,10 @@ func (e *Engine) Facts(ctx context.Context, aspects []string) (*facts.Snapshot, 
 		collect := e.Collectors.Network.Collect
 		switch a {
 		case facts.Network:
+		case facts.Containers:
+			collect = e.Collectors.Containers.Collect
+		case facts.Binaries:
+			collect = e.Collectors.Binaries.Collect
 		default:
 			return nil, failure.Errorf(failure.Usage, "%q is no aspect of a host (%s)", a, strings.Join(facts.Aspects(), ", "))
 		}
@@ -171,7 +179,16 @@ func (e *Engine) compareFacts(ctx context.Context, r *Report, old *facts.Snapsho
 		return err
 	}
 	changes, gaps := facts.Diff(old.Narrow(aspects), now)
-	r.Drift = changes
+	inFiles := map[string]bool{}
+	for i := range r.Changes {
+		inFiles[facts.Text(r.Changes[i].Path)] = true
+	}
+	for _, c := range changes {
+		if f := c.Fact(); f.Aspect == facts.Binaries && inFiles[binaries.Path(f)] {
+			continue // the change of the file says it already
+		}
+		r.Drift = append(r.Drift, c)
+	}
 	for _, g := range gaps {
 		reason := g.Source.Detail
 		switch {

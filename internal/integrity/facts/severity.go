@@ -47,8 +47,16 @@ func severityOf(now *Fact, name, was, is string) finding.Severity {
 			return finding.High
 		}
 		return finding.Low
-	case "privileged", "critical":
-		return finding.High
+	case "program":
+		switch name {
+		case "mode", "owner", "capabilities":
+			return finding.High
+		case "digest":
+			if now.Attributes["content"] == "as packaged" {
+				return finding.Low // an update of its package
+			}
+			return finding.High
+		}
 	case "runtime":
 		if name == "mode" || name == "owner" {
 			return finding.High
@@ -61,7 +69,7 @@ func severityOf(now *Fact, name, was, is string) finding.Severity {
 // listens or runs cannot do harm, but a firewall that is gone can.
 func severityGone(f *Fact) finding.Severity {
 	switch f.Kind {
-	case "firewall", "sysctl", "critical":
+	case "firewall", "sysctl":
 		return finding.High
 	case "rule", "route", "resolver", "hosts":
 		return finding.Medium
