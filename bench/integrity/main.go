@@ -38,7 +38,7 @@ func main() {
 	flag.StringVar(&b.mobileops, "mobileops", "bin/mobileops", "the binary to measure")
 	flag.StringVar(&b.dir, "dir", filepath.Join(os.TempDir(), "mobileops-bench"), "where corpora and databases are made; removed at the end")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds")
-	flag.StringVar(&b.only, "only", "", "one corpus: usr, small or large")
+	flag.StringVar(&b.only, "only", "", "one part: usr, small, large, classes or accepting")
 	flag.Parse()
 	if err := b.run(); err != nil {
 		log.Fatal("bench: ", err)
@@ -89,6 +89,14 @@ func (b *bench) run() error {
 			}
 		}
 		if err := b.measure(c); err != nil {
+			return err
+		}
+	}
+	for name, part := range map[string]func() error{"classes": b.classes, "accepting": b.accepting} {
+		if b.only != "" && b.only != name {
+			continue
+		}
+		if err := part(); err != nil {
 			return err
 		}
 	}

@@ -15,10 +15,9 @@ import (
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 	"github.com/mobileops/mobileops/internal/integrity/history"
-	"github.com/mobileops/mobileops/internal/state"
 	"github.com/mobileops/mobileops/pkg/filehash"
-	"github.com/zeebo/blake3"
 )
 
 // AcceptOptions say which reported changes become part of the baseline.
@@ -30,21 +29,24 @@ type AcceptOptions struct {
 	Paths    [][]byte // those at these paths, and below them
 	Exactly  bool     // Paths stand for themselves alone
 	Packages []string // those of these packages, by name
-	Classes  []Class  // of all that, only those of these classes
+	Drift    []string // those of these facts, by id: "network:listen/tcp/0.0.0.0:22"
+	Classes  []Class  // of all that, only those of these classes, which facts have none of
 
 	KeepContent KeepContent
 }
 
 // Accepted is what Accept did.
 type Accepted struct {
-	Entry    Entry // the new baseline; the former one when nothing was accepted
-	Report   ReportEntry
-	Changes  []Change  // accepted
-	Refused  []Refusal // no longer as they were reported
-	Already  int       // accepted before
-	Left     int       // changes of the report that nobody asked to accept
-	Elapsed  time.Duration
-	Findings finding.Summary
+	Entry        Entry // the new baseline; the former one when nothing was accepted
+	Report       ReportEntry
+	Changes      []Change       // accepted
+	Refused      []Refusal      // no longer as they were reported
+	Drift        []facts.Change // accepted
+	RefusedDrift []DriftRefusal
+	Already      int // accepted before
+	Left         int // changes of the report that nobody asked to accept
+	Elapsed      time.Duration
+	Findings     finding.Summary
 }
 
 // Refusal is a change that was not accepted, because what is there now is not
@@ -58,13 +60,16 @@ type Refusal struct {
 // Kind is what the result means for the exit status.
 func (a *Accepted) Kind() failure.Kind {
 	switch {
-	case len(a.Refused) > 0:
+	case len(a.Refused)+len(a.RefusedDrift) > 0:
 		return failure.No
-	case len(a.Changes) == 0:
+	case a.none():
 		return failure.Busy // it is in force already
 	}
 	return failure.None
 }
+
+// none tells whether nothing was accepted.
+func (a *Accepted) none() bool { return len(a.Changes)+len(a.Drift) == 0 }
 
 // Accept makes changes part of the baseline: a new one is written that has them,
 // becomes the current one of its name and is recorded in the history. What is
@@ -97,12 +102,20 @@ func (e *Engine) Accept(ctx context.Context, o AcceptOptions) (*Accepted, error)
 	if err != nil {
 		return nil, err
 	}
-	a.Left = len(rep.Changes) - len(chosen)
-	if err := a.examine(ctx, b, chosen); err != nil {
+	drift, err := o.ChooseDrift(rep.Drift)
+	if err != nil {
+		return nil, err
+	}
+	a.Left = len(rep.Changes) - len(chosen) + len(rep.Drift) - len(drift)
+	old, err := e.loadFacts(b.Entry)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(a.examine(ctx, b, chosen), a.examineDrift(ctx, e, old, drift)); err != nil {
 		return nil, interrupted(err, "nothing was accepted")
 	}
-	if len(a.Changes) > 0 {
-		if err := e.acceptInto(ctx, b, a, rep, o.KeepContent); err != nil {
+	if !a.none() {
+		if err := e.acceptInto(ctx, b, a, rep, old, o.KeepContent); err != nil {
 			return nil, interrupted(err, "nothing was accepted")
 		}
 	}
@@ -136,7 +149,7 @@ func (e *Engine) belongs(ctx context.Context, c Entry, r *ReportEntry) error {
 // Choose returns the changes that were asked for. A choice that stands for
 // none is a mistake, of kind Usage.
 func (o *AcceptOptions) Choose(list []Change) ([]Change, error) {
-	all := o.All || len(o.Paths) == 0 && len(o.Packages) == 0
+	all := o.everything() || len(o.Classes) > 0 && len(o.Paths)+len(o.Packages)+len(o.Drift) == 0
 	var chosen []Change
 	hits := make(map[string]bool)
 	for i := range list {
@@ -169,6 +182,11 @@ func (o *AcceptOptions) Choose(list []Change) ([]Change, error) {
 		}
 	}
 	return chosen, nil
+}
+
+// everything tells whether there is no choice.
+func (o *AcceptOptions) everything() bool {
+	return o.All && len(o.Classes) == 0 || len(o.Paths)+len(o.Packages)+len(o.Drift)+len(o.Classes) == 0
 }
 
 // at tells whether a change at path is meant by p.
@@ -285,7 +303,7 @@ func entryOf(r *baseline.Record) *filehash.Entry {
 }
 
 // acceptInto writes the new baseline.
-func (e *Engine) acceptInto(ctx context.Context, b *Opened, a *Accepted, rep *Report, keep KeepContent) error {
+func (e *Engine) acceptInto(ctx context.Context, b *Opened, a *Accepted, rep *Report, known *facts.Snapshot, keep KeepContent) error {
 	old := b.Entry
 	c := old
 	c.ID, c.Parent, c.Finished = newID(), old.ID, seconds(time.Now())
@@ -335,6 +353,9 @@ func (e *Engine) acceptInto(ctx context.Context, b *Opened, a *Accepted, rep *Re
 	if err := e.carryOwners(ctx, old, &c, b.Tree, rep.Changes, a.Changes); err != nil {
 		return err
 	}
+	if err := e.carryFacts(&c, known, a.Drift); err != nil {
+		return err
+	}
 	list, digest, err := encodeAccepted(a, rep)
 	if err != nil {
 		return err
@@ -342,7 +363,7 @@ func (e *Engine) acceptInto(ctx context.Context, b *Opened, a *Accepted, rep *Re
 	if err := durable.WriteFile(e.acceptedFile(c), list, 0o600); err != nil {
 		return failure.Wrap(failure.Failed, err)
 	}
-	act := Act{Kind: history.Acceptance, Report: rep.ID, Accepted: len(a.Changes), AcceptedDigest: digest}
+	act := Act{Kind: history.Acceptance, Report: rep.ID, Accepted: len(a.Changes) + len(a.Drift), AcceptedDigest: digest}
 	if err := e.catalogue(ctx, &c, act); err != nil {
 		return err
 	}
@@ -379,96 +400,4 @@ func edits(list []Change) []baseline.Edit {
 		kept = append(kept, ed)
 	}
 	return kept
-}
-
-// acceptedFile is the path of the list of what an acceptance accepted. It stays
-// when the baseline is dropped: it is part of the history.
-func (e *Engine) acceptedFile(c Entry) string { return e.path(c.ID + ".accepted") }
-
-func encodeAccepted(a *Accepted, rep *Report) ([]byte, baseline.Hash, error) {
-	var buf bytes.Buffer
-	err := writeReport(&buf, &Report{Verify: rep.Verify, Baseline: rep.Baseline, Tree: rep.Tree, Changes: a.Changes})
-	return buf.Bytes(), blake3.Sum256(buf.Bytes()), err
-}
-
-// AcceptedChanges returns what the acceptance that made a baseline accepted,
-// after holding it against the digest in its record.
-func (e *Engine) AcceptedChanges(id string, digest baseline.Hash) ([]Change, error) {
-	if !validID(id) {
-		return nil, failure.Errorf(failure.Usage, "%q is no id of a baseline", id)
-	}
-	path := e.acceptedFile(Entry{Header: baseline.Header{ID: id}})
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, failure.Wrap(failure.Failed, err)
-	}
-	if blake3.Sum256(b) != digest {
-		return nil, fmt.Errorf("%w: %s is not what the history says", ErrDamagedReport, path)
-	}
-	r, err := readReport(bytes.NewReader(b))
-	if err != nil {
-		return nil, err
-	}
-	return r.Changes, nil
-}
-
-// settle lets the findings of accepted changes go. The baseline is in force by
-// then, so a failure here is no reason to take it back: the next check
-// resolves them.
-func (e *Engine) settle(ctx context.Context, a *Accepted, rep *Report) error {
-	var gone, seen []finding.Finding
-	left := map[string]bool{} // packages that have other changes
-	taken := map[string]bool{}
-	for i := range a.Changes {
-		c := &a.Changes[i]
-		taken[string(c.Path)] = true
-		gone = append(gone, c.finding(rep))
-		seen = append(seen, c.AsFinding("watch-", rep))
-	}
-	for i := range rep.Changes {
-		if c := &rep.Changes[i]; !taken[string(c.Path)] {
-			left[c.updateSubject()] = true
-		}
-	}
-	for i := range a.Changes {
-		if c := &a.Changes[i]; c.Class == PackageUpdate && c.Package != "" && !left[c.updateSubject()] {
-			left[c.updateSubject()] = true // once is enough
-			gone = append(gone, c.update(rep))
-		}
-	}
-	why := "accepted by " + e.By.Actor.User
-	if e.By.Reason != "" {
-		why += ": " + e.By.Reason
-	}
-	err := e.Store.Update(context.WithoutCancel(ctx), func(tx *state.Tx) error {
-		now := time.Now()
-		one, err := finding.Resolve(tx, Source, scope(rep), gone, why, now)
-		other, err2 := finding.Resolve(tx, Source, "watch:"+rep.Baseline.Name, seen, why, now)
-		a.Findings.Resolved = one.Resolved + other.Resolved
-		return errors.Join(err, err2)
-	})
-	if err != nil {
-		return failure.Hint(fmt.Errorf("the changes are accepted, but their findings stay open: %w", err), "the next check resolves them")
-	}
-	return nil
-}
-
-// carryContents gives the new baseline the texts that the former one kept,
-// and those of what was accepted.
-func (e *Engine) carryContents(ctx context.Context, old, c Entry, tree string, accepted []Change, keep KeepContent) error {
-	texts, err := e.loadContents(old)
-	if err != nil {
-		texts = &contents{} // they are a convenience: damaged ones are left behind
-	}
-	s, err := openSingle(tree)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	for i := range accepted {
-		if rec := accepted[i].Now; rec != nil && keep.keeps(rec) {
-			texts.add(ctx, s, rec)
-		}
-	}
-	return e.saveContents(c, texts)
 }

@@ -164,8 +164,9 @@ func TestAcceptedIsInTheHistory(t *testing.T) {
 	if last.Kind != "acceptance" || last.Report != r.ID || last.Accepted != 2 || last.Reason != "deployment" || last.Ticket != "CHG-7" || last.ID != a.Entry.ID || last.Root != a.Entry.Root {
 		t.Errorf("%+v", last)
 	}
-	list, err := b.AcceptedChanges(last.ID, last.AcceptedDigest)
+	was, err := b.AcceptedChanges(last.ID, last.AcceptedDigest)
 	b.must(err)
+	list := was.Changes
 	if len(list) != 2 || list[0].Now == nil || list[0].Now.Sum != r.Changes[0].Now.Sum {
 		t.Errorf("%+v", list)
 	}

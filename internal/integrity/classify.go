@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
@@ -21,6 +22,7 @@ type Ownership struct {
 	Managers []packages.Manager `json:"managers"`           // whose databases were read; none: nothing is known
 	Archive  string             `json:"archive,omitempty"`  // directory of package files that were compared with
 	Problems []string           `json:"problems,omitempty"` // what of them could not be read
+	Elapsed  time.Duration      `json:"-"`                  // what asking them took
 }
 
 // classifier says whose a change is: it holds what is there now against what
@@ -40,6 +42,7 @@ type classifier struct {
 	single   *single
 	now      map[string][]packages.File // by path
 	versions map[string]packages.Package
+	digests  map[digestKey]digest
 	archived map[string]*packages.File    // by archiveKey
 	accounts map[string]map[string]string // of /etc/passwd and /etc/group: name → number
 }
@@ -49,9 +52,11 @@ func (e *Engine) classify(ctx context.Context, r *Report, archiveDir string) err
 	if len(r.Changes) == 0 {
 		return nil
 	}
+	started := time.Now()
 	c := &classifier{report: r, accounts: map[string]map[string]string{}}
 	own := &Ownership{Managers: []packages.Manager{}, Archive: archiveDir}
 	r.Ownership = own
+	defer func() { own.Elapsed = time.Since(started) }()
 	var err error
 	if archiveDir != "" {
 		if c.archives, err = packages.OpenArchives(archiveDir); err != nil {
@@ -150,10 +155,11 @@ func (c *classifier) look(ctx context.Context) error {
 	for i, p := range paths {
 		c.now[string(p)] = files[i]
 	}
+	c.hash(ctx)
 	if c.archives != nil {
 		return c.unpack(ctx)
 	}
-	return nil
+	return ctx.Err()
 }
 
 // byName indexes packages by name and architecture, which dpkg can install side

@@ -3,9 +3,12 @@ package integrity
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
@@ -176,14 +179,67 @@ func (c *classifier) content(ctx context.Context, n *baseline.Record, f *package
 	if h == nil {
 		return unknown, "its package records a digest of an unknown kind"
 	}
-	sum, err := c.single.digest(ctx, n, h)
-	if err != nil {
-		return unknown, "it could not be read again: " + err.Error()
+	d, done := c.digests[digestKey{n, f.Digest.Algorithm}]
+	if !done {
+		d.sum, d.err = c.single.digest(ctx, n, h)
 	}
-	if !f.Digest.Equal(sum) {
+	if d.err != nil {
+		return unknown, "it could not be read again: " + d.err.Error()
+	}
+	if !f.Digest.Equal(d.sum) {
 		return differs, fmt.Sprintf("its %s is not the one recorded for %s", f.Digest.Algorithm, f.Package)
 	}
 	return matches, ""
+}
+
+// digestKey is a content and how it is to be hashed.
+type digestKey struct {
+	rec       *baseline.Record
+	algorithm string
+}
+
+type digest struct {
+	sum []byte
+	err error
+}
+
+// hash computes the digests that the databases ask for, on all cores: they are
+// MD5 mostly, and take longer than everything else.
+func (c *classifier) hash(ctx context.Context) {
+	var keys []digestKey
+	seen := map[digestKey]bool{}
+	for i := range c.report.Changes {
+		n := c.report.Changes[i].Now
+		if n == nil || n.Content != filehash.Hashed {
+			continue
+		}
+		for _, f := range c.now[string(c.report.Changes[i].Path)] {
+			if k := (digestKey{n, f.Digest.Algorithm}); !f.Digest.IsZero() && !seen[k] {
+				seen[k] = true
+				keys = append(keys, k)
+			}
+		}
+	}
+	out := make([]digest, len(keys))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(keys)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(keys) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				d := packages.Digest{Algorithm: keys[i].algorithm}
+				if h := d.New(); h != nil {
+					out[i].sum, out[i].err = c.single.digest(ctx, keys[i].rec, h)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	c.digests = make(map[digestKey]digest, len(keys))
+	for i, k := range keys {
+		if out[i].sum != nil || out[i].err != nil {
+			c.digests[k] = out[i]
+		}
+	}
 }
 
 // link compares where a link leads, which dpkg does not record.

@@ -173,3 +173,23 @@ func (c *contents) decode(data []byte) error {
 	}
 	return nil
 }
+
+// carryContents gives the new baseline the texts that the former one kept,
+// and those of what was accepted.
+func (e *Engine) carryContents(ctx context.Context, old, c Entry, tree string, accepted []Change, keep KeepContent) error {
+	texts, err := e.loadContents(old)
+	if err != nil {
+		texts = &contents{} // they are a convenience: damaged ones are left behind
+	}
+	s, err := openSingle(tree)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	for i := range accepted {
+		if rec := accepted[i].Now; rec != nil && keep.keeps(rec) {
+			texts.add(ctx, s, rec)
+		}
+	}
+	return e.saveContents(c, texts)
+}

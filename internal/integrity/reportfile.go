@@ -45,8 +45,9 @@ type reportHead struct {
 	Baseline Entry  `json:"baseline"`
 	Tree     string `json:"tree"`
 	// Aspects are those that were compared; none: files alone.
-	Aspects []string  `json:"aspects,omitempty"`
-	Unknown []Unknown `json:"unknown,omitempty"`
+	Aspects   []string   `json:"aspects,omitempty"`
+	Unknown   []Unknown  `json:"unknown,omitempty"`
+	Ownership *Ownership `json:"ownership,omitempty"`
 }
 
 type storedChange struct {
@@ -96,7 +97,7 @@ func writeReport(to io.Writer, r *Report) error {
 	}
 	w := bufio.NewWriter(z)
 	enc := json.NewEncoder(w)
-	err = enc.Encode(reportLine{Head: &reportHead{reportSchema, r.Verify, r.Baseline, r.Tree, r.Aspects, r.Unknown}})
+	err = enc.Encode(reportLine{Head: &reportHead{reportSchema, r.Verify, r.Baseline, r.Tree, r.Aspects, r.Unknown, r.Ownership}})
 	for i := 0; i < len(r.Changes) && err == nil; i++ {
 		err = enc.Encode(reportLine{Change: storeChange(&r.Changes[i])})
 	}
@@ -163,7 +164,7 @@ func readReport(from io.Reader) (*Report, error) {
 				return nil, damaged(fmt.Sprintf("its format is %q, not %q", l.Head.Schema, reportSchema))
 			}
 			r.Verify, r.Baseline, r.Tree = l.Head.Verify, l.Head.Baseline, l.Head.Tree
-			r.Aspects, r.Unknown = l.Head.Aspects, l.Head.Unknown
+			r.Aspects, r.Unknown, r.Ownership = l.Head.Aspects, l.Head.Unknown, l.Head.Ownership
 		case n > 1 && l.Change != nil:
 			c, err := l.Change.change()
 			if err != nil {

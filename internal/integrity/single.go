@@ -62,7 +62,8 @@ func (s *single) copyTo(ctx context.Context, rec *baseline.Record, w io.Writer) 
 	defer f.Close()
 	h := blake3.New()
 	// One byte more than there was shows that it grew, whatever comes then.
-	n, err := io.Copy(durable.Writer(ctx, io.MultiWriter(h, w)), io.LimitReader(f, rec.Info.Size+1))
+	buf := make([]byte, min(256<<10, rec.Info.Size+1))
+	n, err := io.CopyBuffer(durable.Writer(ctx, io.MultiWriter(h, w)), io.LimitReader(f, rec.Info.Size+1), buf)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package integrity
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
 	engine "github.com/mobileops/mobileops/internal/integrity"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
 )
@@ -30,13 +32,14 @@ type acceptOptions struct {
 func newAccept(a *app.App) *cobra.Command {
 	var opts acceptOptions
 	cmd := a.Command(app.Spec{
-		Use:   "accept (PATH... | --package NAME | --class CLASS | --all | --interactive) [flags]",
+		Use:   "accept (PATH|FACT... | --package NAME | --class CLASS | --all | --interactive) [flags]",
 		Short: "Make reported changes part of the baseline",
 		Long: `Make reported changes part of the baseline.
 
 What is accepted is what was reported: each entry is read again, and one that is
 no longer as the report says is refused and shown. A PATH stands for itself and
-everything below it. Without --report, the latest report of the baseline counts.
+everything below it; a FACT, such as network:listen/tcp/0.0.0.0:22, is what a
+report calls it. Without --report, the latest report of the baseline counts.
 
 A new baseline that has the changes becomes the current one. The history keeps
 who accepted what, when and why, with the hash of each accepted content; the
@@ -45,6 +48,7 @@ findings about the changes are resolved.`,
 mobileops integrity accept /etc/ssh/sshd_config --reason "no root login" --ticket CHG-42
 mobileops integrity accept --class package-update   # after apt upgrade
 mobileops integrity accept --package openssl --reason DSA-5999
+mobileops integrity accept network:listen/tcp/0.0.0.0:8443 --reason "new proxy"
 mobileops integrity accept --report 3f2a --all      # everything in one report
 mobileops integrity accept --interactive            # one by one, with differences
 0 6 * * * root mobileops integrity check --quiet; mobileops integrity accept --class package-update --quiet --reason unattended-upgrades  # cron: updates are no news
@@ -131,6 +135,9 @@ func completeChanges(ctx context.Context, a *app.App, name string) []string {
 		return nil
 	}
 	var words []string
+	for i := range r.Drift {
+		words = append(words, r.Drift[i].ID()+"\t"+r.Drift[i].Severity.String()+" "+string(r.Drift[i].Kind))
+	}
 	for i := range r.Changes {
 		if p := string(r.Changes[i].Path); ui.Escape(p) == p {
 			words = append(words, p+"\t"+r.Changes[i].Severity.String()+" "+string(r.Changes[i].Kind)+" "+string(r.Changes[i].Class))
@@ -152,6 +159,7 @@ func runAccept(ctx context.Context, a *app.App, o *acceptOptions, paths []string
 		}
 		opts.Classes = append(opts.Classes, engine.Class(w))
 	}
+	opts.Drift, paths = splitFacts(paths)
 	if len(paths) > 0 {
 		list, err := absolute(a, paths, c.Root)
 		if err != nil {
@@ -161,19 +169,19 @@ func runAccept(ctx context.Context, a *app.App, o *acceptOptions, paths []string
 			opts.Paths = append(opts.Paths, []byte(p))
 		}
 	}
-	switch chosen := len(opts.Paths) + len(opts.Packages); {
+	switch chosen := len(opts.Paths) + len(opts.Packages) + len(opts.Drift); {
 	case o.interactive && a.Streams.Format != ui.Text:
 		return failure.Errorf(failure.Usage, "--interactive is for people, and --output %s is not", a.Streams.Format)
 	case o.all && chosen > 0:
 		return failure.Errorf(failure.Usage, "--all accepts everything, and a PATH or --package only a part: choose one")
 	case !o.all && chosen == 0 && len(opts.Classes) == 0 && !o.interactive:
-		return failure.Hint(failure.Errorf(failure.Usage, "what is to be accepted?"), "name a PATH, --package, --class, or --all; or --interactive")
+		return failure.Hint(failure.Errorf(failure.Usage, "what is to be accepted?"), "name a PATH or a FACT, --package, --class, or --all; or --interactive")
 	}
 	if o.interactive {
 		if opts, err = askAll(ctx, a, e, opts); err != nil {
 			return err
 		}
-		if len(opts.Paths) == 0 {
+		if len(opts.Paths)+len(opts.Drift) == 0 {
 			a.OnlyLooked()
 			a.Streams.Notice("mobileops: integrity accept: nothing was accepted")
 			return nil
@@ -183,7 +191,7 @@ func runAccept(ctx context.Context, a *app.App, o *acceptOptions, paths []string
 	if acc == nil {
 		return err
 	}
-	a.SetResult("%d accepted of report %s, %d refused; baseline %s@%s, root %s", len(acc.Changes), acc.Report.ID, len(acc.Refused), acc.Entry.Name, acc.Entry.ID, acc.Entry.Root)
+	a.SetResult("%d accepted of report %s, %d refused; baseline %s@%s, root %s", len(acc.Changes)+len(acc.Drift), acc.Report.ID, len(acc.Refused)+len(acc.RefusedDrift), acc.Entry.Name, acc.Entry.ID, acc.Entry.Root)
 	if perr := printAccepted(a, acc); perr != nil {
 		return perr
 	}
@@ -193,7 +201,19 @@ func runAccept(ctx context.Context, a *app.App, o *acceptOptions, paths []string
 	if acc.Kind() == failure.Busy {
 		return failure.New(failure.Busy, "nothing to accept"+map[bool]string{true: ": it is part of the baseline already", false: " in this report"}[acc.Already > 0])
 	}
-	return failure.Silent(acc.Kind())
+	return ended(acc.Kind(), keepAnchors(ctx, a, e))
+}
+
+// splitFacts tells the ids of facts from paths.
+func splitFacts(args []string) (ids, paths []string) {
+	for _, arg := range args {
+		if aspect, _, is := strings.Cut(arg, ":"); is && aspect != facts.Files && slices.Contains(facts.Aspects(), aspect) {
+			ids = append(ids, arg)
+		} else {
+			paths = append(paths, arg)
+		}
+	}
+	return ids, paths
 }
 
 // askAll walks through a report and returns what was accepted.
@@ -209,6 +229,10 @@ func askAll(ctx context.Context, a *app.App, e *engine.Engine, opts engine.Accep
 	if err != nil {
 		return opts, err
 	}
+	drift, err := opts.ChooseDrift(r.Drift)
+	if err != nil {
+		return opts, err
+	}
 	texts, err := e.Texts(ctx, opts.Name)
 	if err != nil {
 		return opts, err
@@ -221,14 +245,25 @@ func askAll(ctx context.Context, a *app.App, e *engine.Engine, opts engine.Accep
 		c := &list[i]
 		yes, answered := forPackage[updateOf(c)]
 		if !answered {
-			showChange(a, c, texts.Diff(ctx, c), fmt.Sprintf("%d of %d", i+1, len(list)))
+			showChange(a, c, texts.Diff(ctx, c), fmt.Sprintf("%d of %d", i+1, len(list)+len(drift)))
 			var done bool
-			if yes, done, err = askOne(ctx, a, c, forPackage); err != nil || done {
+			if yes, done, err = askOne(ctx, a, updateOf(c), forPackage); err != nil || done {
 				return opts, err
 			}
 		}
 		if yes {
 			opts.Paths = append(opts.Paths, c.Path)
+		}
+	}
+	for i := range drift {
+		c := &drift[i]
+		showDrift(a, c, fmt.Sprintf("%d of %d", len(list)+i+1, len(list)+len(drift)))
+		yes, done, err := askOne(ctx, a, "", nil)
+		if err != nil || done {
+			return opts, err
+		}
+		if yes {
+			opts.Drift = append(opts.Drift, c.ID())
 		}
 	}
 	return opts, nil
@@ -242,9 +277,10 @@ func updateOf(c *engine.Change) string {
 	return c.Package
 }
 
-func askOne(ctx context.Context, a *app.App, c *engine.Change, forPackage map[string]bool) (yes, done bool, err error) {
+// askOne asks about one change, which may be part of a package's update.
+func askOne(ctx context.Context, a *app.App, update string, forPackage map[string]bool) (yes, done bool, err error) {
 	question := "Accept it? [y]es, [n]o, [q]uit and accept what was answered yes"
-	if updateOf(c) != "" {
+	if update != "" {
 		question = "Accept it? [y]es, [n]o, [p]ackage: yes to all of this update, [o]mit all of this update, [q]uit and accept what was answered yes"
 	}
 	for {
@@ -260,9 +296,9 @@ func askOne(ctx context.Context, a *app.App, c *engine.Change, forPackage map[st
 		case "q", "quit":
 			return false, true, nil
 		case "p", "o":
-			if p := updateOf(c); p != "" {
-				forPackage[p] = strings.EqualFold(answer, "p")
-				return forPackage[p], false, nil
+			if update != "" {
+				forPackage[update] = strings.EqualFold(answer, "p")
+				return forPackage[update], false, nil
 			}
 		case "":
 			// Enter alone decides nothing; the end of the input ends it.
@@ -307,17 +343,35 @@ func showChange(a *app.App, c *engine.Change, diff []byte, which string) {
 	}
 }
 
+// showDrift shows one change of a fact in full.
+func showDrift(a *app.App, c *facts.Change, which string) {
+	theme := a.Streams.Theme()
+	out := a.Streams.Out
+	fmt.Fprintf(out, "\n%s  %s %s  %s\n", theme.Faint(which), theme.Severity(int(c.Severity), c.Severity.String()), c.Kind, theme.Heading(ui.Escape(c.ID())))
+	if c.Kind == facts.Changed {
+		for _, at := range c.Attributes {
+			fmt.Fprintf(out, "  %s: %s to %s\n", at.Name, ui.Escape(at.Old), ui.Escape(at.New))
+		}
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Fact().Attributes)) {
+		fmt.Fprintf(out, "  %s: %s\n", name, ui.Escape(c.Fact().Attributes[name]))
+	}
+}
+
 // acceptedReport is the document of integrity accept --output json.
 type acceptedReport struct {
-	Schema    string          `json:"schema"`
-	Report    string          `json:"report"`
-	Baseline  engine.Entry    `json:"baseline"`
-	Accepted  []changeReport  `json:"accepted"`
-	Refused   []refusalReport `json:"refused"`
-	Already   int             `json:"already"` // accepted before
-	Left      int             `json:"left"`    // changes of the report that were not asked for
-	Findings  finding.Summary `json:"findings"`
-	ElapsedMS int64           `json:"elapsed_ms"`
+	Schema       string          `json:"schema"`
+	Report       string          `json:"report"`
+	Baseline     engine.Entry    `json:"baseline"`
+	Accepted     []changeReport  `json:"accepted"`
+	Refused      []refusalReport `json:"refused"`
+	Drift        []facts.Change  `json:"drift"` // changes of facts that were accepted
+	RefusedDrift []driftRefusal  `json:"refused_drift"`
+	Already      int             `json:"already"` // accepted before
+	Left         int             `json:"left"`    // changes of the report that were not asked for
+	Findings     finding.Summary `json:"findings"`
+	ElapsedMS    int64           `json:"elapsed_ms"`
 }
 
 type refusalReport struct {
@@ -326,16 +380,24 @@ type refusalReport struct {
 	Since   []attributeReport `json:"since"`   // what has changed since the report
 }
 
+type driftRefusal struct {
+	facts.Change
+	Refused string `json:"refused"` // why
+}
+
 func printAccepted(a *app.App, r *engine.Accepted) error {
 	s := a.Streams
 	if s.Format != ui.Text {
 		doc := acceptedReport{
 			Schema: "mobileops.integrity.accept/v1", Report: r.Report.ID, Baseline: r.Entry, Accepted: changeReports(r.Changes),
-			Refused: []refusalReport{}, Already: r.Already, Left: r.Left, Findings: r.Findings, ElapsedMS: r.Elapsed.Milliseconds(),
+			Refused: []refusalReport{}, Drift: append([]facts.Change{}, r.Drift...), RefusedDrift: []driftRefusal{}, Already: r.Already, Left: r.Left, Findings: r.Findings, ElapsedMS: r.Elapsed.Milliseconds(),
 		}
 		for i := range r.Refused {
 			f := &r.Refused[i]
 			doc.Refused = append(doc.Refused, refusalReport{newChangeReport(&f.Change), f.Reason, attributeReports(f.Attributes)})
+		}
+		for _, f := range r.RefusedDrift {
+			doc.RefusedDrift = append(doc.RefusedDrift, driftRefusal{f.Change, f.Reason})
 		}
 		return s.Document(doc)
 	}
@@ -344,13 +406,18 @@ func printAccepted(a *app.App, r *engine.Accepted) error {
 		f := &r.Refused[i]
 		table.Row(ui.Cell{Text: string(f.Change.Path), Style: s.Theme().Bad}, f.Reason, what(&engine.Change{Attributes: f.Attributes}))
 	}
+	for i := range r.RefusedDrift {
+		f := &r.RefusedDrift[i]
+		table.Row(ui.Cell{Text: f.Change.ID(), Style: s.Theme().Bad}, f.Reason, "")
+	}
 	if err := table.Print(); err != nil {
 		return err
 	}
-	if s.Quiet && len(r.Refused) == 0 || len(r.Changes) == 0 {
+	accepted := int64(len(r.Changes) + len(r.Drift))
+	if s.Quiet && table.Len() == 0 || accepted == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(s.Out, "%s accepted into baseline %q, now %s@%s, in %s. %s resolved.\n", ui.Plural(int64(len(r.Changes)), "change", "changes"),
+	_, err := fmt.Fprintf(s.Out, "%s accepted into baseline %q, now %s@%s, in %s. %s resolved.\n", ui.Plural(accepted, "change", "changes"),
 		r.Entry.Name, r.Entry.Name, r.Entry.ID[:8], ui.Duration(r.Elapsed), ui.Plural(int64(r.Findings.Resolved), "finding", "findings"))
 	if err == nil && r.Left > 0 {
 		_, err = fmt.Fprintf(s.Out, "%s of report %s not accepted.\n", ui.Plural(int64(r.Left), "change", "changes"), r.Report.ID[:8])
