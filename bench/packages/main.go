@@ -196,6 +196,7 @@ func someFiles(count string) ([][]byte, error) {
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
 	var paths [][]byte
+	drawn := map[string]bool{} // /usr and /usr/share are in all lists
 	for len(paths) < n {
 		name := names[rng.IntN(len(names))].Name()
 		if !strings.HasSuffix(name, ".list") {
@@ -207,7 +208,10 @@ func someFiles(count string) ([][]byte, error) {
 		}
 		lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
 		for range 5 {
-			paths = append(paths, lines[rng.IntN(len(lines))])
+			if p := lines[rng.IntN(len(lines))]; !drawn[string(p)] {
+				drawn[string(p)] = true
+				paths = append(paths, p)
+			}
 		}
 	}
 	return paths, nil

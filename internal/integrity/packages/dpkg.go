@@ -88,14 +88,14 @@ type dpkgTarget struct {
 // hit is a file of a package that is wanted.
 type hit struct {
 	target int32
-	path   string // as in the list, canonical
+	path   string // as in the list, canonical; of a directory only with overrides
 	dir    bool   // the next in the list is below it
 }
 
 // answer is a file of a package for a question.
 type answer struct {
-	pkg, path int
-	file      File
+	path int
+	file File
 }
 
 // want works out under which paths the packages have what is asked for.
@@ -149,8 +149,11 @@ func (db *dpkgDB) lookup(ctx context.Context, paths [][]byte, out [][]File) erro
 	if err != nil {
 		return err
 	}
-	for _, a := range found {
-		out[a.path] = append(out[a.path], a.file)
+	for _, answers := range found {
+		for i := range answers {
+			a := &answers[i]
+			out[a.path] = append(out[a.path], a.file)
+		}
 	}
 	db.answerAlternatives(paths, alts, out)
 	return nil
@@ -168,12 +171,12 @@ func (db *dpkgDB) alternatives() (map[string]alternative, error) {
 }
 
 // scan goes through the lists of all packages, by several workers, and returns
-// the wanted files in the order of the packages.
-func (db *dpkgDB) scan(ctx context.Context, info, status dir, w *wanted, targets []dpkgTarget) ([]answer, error) {
+// the wanted files of each package.
+func (db *dpkgDB) scan(ctx context.Context, info, status dir, w *wanted, targets []dpkgTarget) ([][]answer, error) {
 	const chunk = 16
 	var next atomic.Int64
 	var mu sync.Mutex
-	var answers []answer
+	answers := make([][]answer, len(db.packages))
 	var failed error
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), 4, len(db.packages)/chunk+1) {
@@ -188,17 +191,15 @@ func (db *dpkgDB) scan(ctx context.Context, info, status dir, w *wanted, targets
 				}
 				err = ctx.Err()
 				for i := begin; i < min(begin+chunk, len(db.packages)) && err == nil; i++ {
-					err = s.one(i)
+					answers[i], err = s.one(i)
 				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			answers = append(answers, s.answers...)
 			failed = errors.Join(failed, err)
 		})
 	}
 	wg.Wait()
-	slices.SortStableFunc(answers, func(a, b answer) int { return cmp.Compare(a.pkg, b.pkg) })
 	return answers, failed
 }
 
@@ -210,17 +211,16 @@ type dpkgScan struct {
 	targets []dpkgTarget
 	room    [2][]byte
 	hits    []hit
-	answers []answer
 }
 
 // one looks for wanted files in the list of a package, and if there are any in
 // its digests.
-func (s *dpkgScan) one(i int) error {
+func (s *dpkgScan) one(i int) ([]answer, error) {
 	p := &s.db.packages[i]
 	list, err := s.r.files(p)
 	if err != nil {
 		if list, err = s.db.lessThanWhole(list, err); err != nil {
-			return fmt.Errorf("package %s: %w", p.Name, err)
+			return nil, fmt.Errorf("package %s: %w", p.Name, err)
 		}
 	}
 	s.hits = s.hits[:0]
@@ -231,12 +231,16 @@ func (s *dpkgScan) one(i int) error {
 		for _, n := range s.w.find(l) {
 			if t := &s.targets[n]; (t.only == "" || t.only == p.Name) && (t.except == "" || t.except != p.Name) {
 				dir := len(list) > len(line) && list[len(line)] == '/' && bytes.Equal(list[:len(line)], line)
-				s.hits = append(s.hits, hit{n, string(l), dir})
+				h := hit{target: n, dir: dir}
+				if !dir || len(s.db.overrides) > 0 {
+					h.path = string(l)
+				}
+				s.hits = append(s.hits, h)
 			}
 		}
 	}
 	if len(s.hits) == 0 {
-		return nil
+		return nil, nil
 	}
 	return s.answer(i)
 }
@@ -251,10 +255,10 @@ func (db *dpkgDB) lessThanWhole(b []byte, err error) ([]byte, error) {
 	return nil, err
 }
 
-// answer adds what is known of the hits in a package.
-func (s *dpkgScan) answer(i int) error {
+// answer returns what is known of the hits in a package.
+func (s *dpkgScan) answer(i int) ([]answer, error) {
 	db, p := s.db, &s.db.packages[i]
-	digests := make(map[string][]byte, len(s.hits))
+	digests := map[string][]byte{}
 	for _, h := range s.hits {
 		if !h.dir {
 			digests[h.path] = nil
@@ -282,15 +286,19 @@ func (s *dpkgScan) answer(i int) error {
 	}
 	if err != nil {
 		if _, err = db.lessThanWhole(nil, err); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	conffiles := parseConffiles(p.conffiles)
+	var conffiles map[string]conffile
+	if len(digests) > 0 {
+		conffiles = parseConffiles(p.conffiles)
+	}
 	for path, c := range conffiles {
 		if real := db.real(path); real != path {
 			conffiles[real] = c
 		}
 	}
+	answers := make([]answer, 0, len(s.hits))
 	for _, h := range s.hits {
 		t := &s.targets[h.target]
 		f := File{Package: p.Package}
@@ -300,9 +308,9 @@ func (s *dpkgScan) answer(i int) error {
 			f.Recorded = t.via
 			db.fill(&f, h.path, cmp.Or(t.real(db), h.path), digests[h.path], conffiles)
 		}
-		s.answers = append(s.answers, answer{i, t.path, f})
+		answers = append(answers, answer{t.path, f})
 	}
-	return nil
+	return answers, nil
 }
 
 // real is where a diverted file is, else "".
