@@ -2,8 +2,10 @@ package integrity
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
+	"aead.dev/minisign"
 	"github.com/mobileops/mobileops/internal/audit"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
 	"github.com/mobileops/mobileops/internal/integrity/history"
@@ -78,4 +80,37 @@ func (e *Engine) adopt(tx *state.Tx, pen *history.Pen) error {
 		}
 	}
 	return nil
+}
+
+// about is a record of who acts and why.
+func (e *Engine) about() history.Record {
+	return history.Record{Actor: e.By.Actor, Reason: e.By.Reason, Ticket: e.By.Ticket}
+}
+
+// UseKey puts a key in force whose private half is elsewhere. Baselines that
+// are older than the history are adopted first.
+func (e *Engine) UseKey(ctx context.Context, pub minisign.PublicKey) error {
+	if err := history.CheckReason(e.By.Reason, e.By.Ticket); err != nil {
+		return err
+	}
+	if _, _, err := e.known(ctx); err != nil {
+		return err
+	}
+	_, err := e.History().Use(ctx, e.about(), pub)
+	return err
+}
+
+// RotateKey makes a new key on this host and puts it in force. lost says that
+// the former private key is gone.
+func (e *Engine) RotateKey(ctx context.Context, lost bool) error {
+	if err := history.CheckReason(e.By.Reason, e.By.Ticket); err != nil {
+		return err
+	}
+	if _, _, err := e.known(ctx); err != nil {
+		return err
+	}
+	about := e.about()
+	about.Lost = lost
+	_, err := e.History().Rotate(ctx, about)
+	return err
 }

@@ -266,3 +266,10 @@ func (e *Engine) Anchor(ctx context.Context) (anchor.Anchor, error) {
 	}
 	return e.History().Anchor(v)
 }
+
+// CompareAnchors compares the history with anchors and writes nothing.
+func (e *Engine) CompareAnchors(ctx context.Context, places ...anchor.Place) (*Trust, error) {
+	reader := *e
+	reader.Anchors = nil
+	return reader.Trust(ctx, places...)
+}

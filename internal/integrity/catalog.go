@@ -157,6 +157,14 @@ func (e *Engine) catalogue(ctx context.Context, c *Entry, act Act) error {
 	if keep <= 0 {
 		keep = 3
 	}
+	if act.Kind == history.Acceptance {
+		// It builds on what the history vouches for; a baseline begins afresh.
+		if _, v, err := e.Past(ctx); err != nil {
+			return err
+		} else if len(v.Problems) > 0 {
+			return failure.Hint(fmt.Errorf("%w: %s", history.ErrBroken, v.Problems[0].What), "nothing was accepted; see mobileops integrity history")
+		}
+	}
 	pen, err := e.History().Pen(ctx)
 	if err != nil {
 		return err

@@ -197,7 +197,7 @@ func (s *standing) compare(v *history.Verification) []history.Problem {
 		switch {
 		case r == nil:
 			problem(0, again+c.Name, "baseline %s is in the catalogue, and the history does not know it", ref)
-		case r.Name != c.Name || r.Root != c.Root || r.PolicyDigest != c.PolicyDigest:
+		case r.Name != c.Name || r.Root != c.Root || r.PolicyDigest != c.PolicyDigest || r.FactsDigest != c.Facts:
 			problem(r.Counter, again+c.Name, "baseline %s is not the one of record %d: its entry in the catalogue was altered", ref, r.Counter)
 		}
 		if c.Current {
@@ -275,4 +275,17 @@ func (t *Trust) store(tx *state.Tx, r *Report) error {
 	r.Findings.Reopened += sum.Reopened
 	r.Findings.Resolved += sum.Resolved
 	return err
+}
+
+// Past returns the history and what verifying it, and comparing it with the
+// catalogue, found. It changes nothing.
+func (e *Engine) Past(ctx context.Context) (*history.Chain, *history.Verification, error) {
+	s, v, err := e.stands(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(v.Problems) == 0 && v.Head != nil {
+		v.Problems = s.compare(v)
+	}
+	return s.chain, v, nil
 }

@@ -93,7 +93,7 @@ func runShow(a *app.App, opts showOptions, args []string) error {
 		_, err := fmt.Fprintln(a.Streams.Out, ui.Escape(fmt.Sprint(report.Values[0].Value)))
 		return err
 	}
-	columns := []ui.Column{{Title: "KEY"}, {Title: "VALUE", Min: 8, KeepEnd: true}}
+	columns := []ui.Column{{Title: "KEY", Min: 20, KeepEnd: true}, {Title: "VALUE", Min: 8, KeepEnd: true}}
 	if opts.origin {
 		columns = append(columns, ui.Column{Title: "FROM", Min: 8, KeepEnd: true})
 	}

@@ -48,10 +48,11 @@ mobileops integrity baseline --root /mnt/image --name image  # of a mounted imag
 		Statuses: []app.Status{
 			{Code: 0, Text: "the baseline was taken; with --if-missing: or there is one"},
 			{Code: 4, Text: "the state directory may not be written"},
+			{Code: 5, Text: "the key that signs the history is gone, or an anchor speaks against the history"},
 			{Code: 6, Text: "the baseline was taken, but something could not be read; checks against it are incomplete too"},
 			{Code: 8, Text: "another operation on that baseline is under way"},
 		},
-		Files:    []string{baselineFile, stateFile},
+		Files:    []string{baselineFile, stateFile, historyFile},
 		Audited:  true,
 		Run:      func(ctx context.Context, args []string) error { return runBaseline(ctx, a, &opts, args) },
 		Complete: func(context.Context, []string, string) []string { return app.Files() },
@@ -65,7 +66,7 @@ mobileops integrity baseline --root /mnt/image --name image  # of a mounted imag
 	opts.addFlags(cmd)
 	opts.flags["integrity.policy"] = fs.Lookup("policy")
 	a.CompleteFlag(cmd, "policy", completePolicies)
-	cmd.AddCommand(newBaselineList(a), newBaselineShow(a), newBaselineRemove(a), newBaselineExport(a), newBaselineImport(a))
+	cmd.AddCommand(newBaselineList(a), newBaselineShow(a), newBaselineRemove(a), newBaselineExport(a), newBaselineImport(a), newBaselineSign(a))
 	return cmd
 }
 
@@ -102,7 +103,10 @@ func runBaseline(ctx context.Context, a *app.App, o *baselineOptions, paths []st
 	if err := printTaken(a, t); err != nil {
 		return err
 	}
-	return failure.Silent(t.Kind())
+	if t.Existed {
+		return failure.Silent(t.Kind())
+	}
+	return ended(t.Kind(), keepAnchors(ctx, a, e))
 }
 
 // absolute returns the paths to cover as they are below the tree. A walk never

@@ -14,6 +14,7 @@ import (
 
 func newBaselineRemove(a *app.App) *cobra.Command {
 	var yes bool
+	var why engine.By
 	cmd := a.Command(app.Spec{
 		Use:   "remove NAME[@ID] [flags]",
 		Short: "Remove a baseline, or all of a name",
@@ -31,14 +32,15 @@ mobileops integrity baseline remove default@3f2a81c0 --yes  # in a script: do no
 		},
 		Files:    []string{baselineFile, stateFile},
 		Audited:  true,
-		Run:      func(ctx context.Context, args []string) error { return runBaselineRemove(ctx, a, args[0], yes) },
+		Run:      func(ctx context.Context, args []string) error { return runBaselineRemove(ctx, a, args[0], yes, why) },
 		Complete: func(ctx context.Context, args []string, _ string) []string { return completeReference(ctx, a, args) },
 	})
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	reasonFlags(cmd, &why.Reason, &why.Ticket)
 	return cmd
 }
 
-func runBaselineRemove(ctx context.Context, a *app.App, ref string, yes bool) error {
+func runBaselineRemove(ctx context.Context, a *app.App, ref string, yes bool, why engine.By) error {
 	e, _, err := newEngine(a)
 	if err != nil {
 		return err
@@ -67,17 +69,19 @@ func runBaselineRemove(ctx context.Context, a *app.App, ref string, yes bool) er
 			return failure.Silent(failure.No)
 		}
 	}
+	e.By.Reason, e.By.Ticket = why.Reason, why.Ticket
 	gone, err := e.Remove(ctx, ref)
 	if err != nil {
 		return err
 	}
 	a.SetResult("%d baselines removed", len(gone))
 	if a.Streams.Format != ui.Text {
-		return a.Streams.Document(listReport{"mobileops.integrity.baseline.remove/v1", gone})
+		err = a.Streams.Document(listReport{"mobileops.integrity.baseline.remove/v1", gone})
+	} else if !a.Streams.Quiet {
+		_, err = fmt.Fprintf(a.Streams.Out, "%s removed.\n", ui.Plural(int64(len(gone)), "baseline", "baselines"))
 	}
-	if a.Streams.Quiet {
-		return nil
+	if err != nil {
+		return err
 	}
-	_, err = fmt.Fprintf(a.Streams.Out, "%s removed.\n", ui.Plural(int64(len(gone)), "baseline", "baselines"))
-	return err
+	return keepAnchors(ctx, a, e)
 }

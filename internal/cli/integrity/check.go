@@ -19,6 +19,7 @@ import (
 type compareOptions struct {
 	name    string
 	failOn  string
+	anchors []string // verify only
 	archive string
 	scanOptions
 }
@@ -34,8 +35,8 @@ func comparedStatuses() []app.Status {
 	return []app.Status{
 		{Code: 0, Text: "clean: everything is as in the baseline"},
 		{Code: 1, Text: "there are changes; with --fail-on: of that severity or above"},
-		{Code: 5, Text: "the baseline or the state is damaged, or the baseline is not the one in the catalogue"},
-		{Code: 6, Text: "something was unreadable or kept changing, whatever else was found"},
+		{Code: 5, Text: "the baseline or the state is damaged, or not what the history or an anchor says; the comparison is made all the same where it can be"},
+		{Code: 6, Text: "something was unreadable or kept changing, or an anchor could not be reached, whatever else was found"},
 		{Code: 7, Text: "there is no such baseline"},
 		{Code: 8, Text: "another operation on that baseline is under way; its holder is named"},
 		{Code: 130, Text: "interrupted: nothing was recorded"},
@@ -123,6 +124,9 @@ func runCompare(ctx context.Context, a *app.App, o *compareOptions, opts engine.
 	}
 	failOn, err := finding.ParseSeverity(o.failOn)
 	if err != nil {
+		return err
+	}
+	if opts.Anchors, err = parseAnchors(o.anchors, anchorOptions(c)); err != nil {
 		return err
 	}
 	b, err := e.Find(ctx, o.name)

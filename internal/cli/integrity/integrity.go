@@ -20,6 +20,7 @@ import (
 func New(a *app.App) *cobra.Command {
 	return a.Group("integrity", "Know when files of this host change",
 		newBaseline(a), newCheck(a), newVerify(a), newAccept(a), newPolicy(a),
+		newHistory(a), newDiff(a), newKey(a), newAnchor(a),
 		newSchedule(a), newStatus(a), newWatch(a),
 	)
 }
@@ -40,9 +41,13 @@ func newEngine(a *app.App) (*engine.Engine, *config.Config, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	anchors, err := configuredAnchors(c)
+	if err != nil {
+		return nil, nil, err
+	}
 	return &engine.Engine{
 		Store: store, Tool: "mobileops " + buildinfo.Get().Version, Keep: c.Integrity.Retained,
-		By: engine.By{Actor: a.Actor()}, Keys: engine.Keys{PublicKey: c.Integrity.PublicKey},
+		By: engine.By{Actor: a.Actor()}, Keys: engine.Keys{PublicKey: c.Integrity.PublicKey}, Anchors: anchors,
 	}, c, nil
 }
 

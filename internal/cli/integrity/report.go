@@ -27,6 +27,7 @@ type checkReport struct {
 	Ownership *engine.Ownership `json:"ownership,omitempty"` // what the classes of the changes rest on
 	Changes   []changeReport    `json:"changes"`
 	Errors    []problemReport   `json:"errors"`
+	Trust     *trustReport      `json:"trust,omitempty"` // whether the baseline itself is what it was
 }
 
 type baselineReport struct {
@@ -77,7 +78,7 @@ func newCheckReport(r *engine.Report) *checkReport {
 			Files: s.Files, Bytes: s.Bytes, Added: s.Added, Removed: s.Removed, Changed: s.Changed, Moved: s.Moved,
 			Unreadable: s.Unreadable, Unstable: s.Unstable, Rehashed: s.Rehashed, Skipped: s.Skipped, Findings: r.Findings,
 		},
-		Changes: changeReports(r.Changes), Errors: problemReports(r.Problems),
+		Changes: changeReports(r.Changes), Errors: problemReports(r.Problems), Trust: newTrustReport(r.Trust),
 	}
 	if !s.OldestRead.IsZero() {
 		doc.Summary.OldestRead = &s.OldestRead
@@ -108,7 +109,7 @@ func printReport(a *app.App, r *engine.Report) error {
 	if err := printProblems(a, r.Problems); err != nil {
 		return err
 	}
-	if a.Streams.Quiet && len(r.Changes) == 0 && len(r.Problems) == 0 {
+	if a.Streams.Quiet && len(r.Changes) == 0 && len(r.Problems) == 0 && !loud(r.Trust) {
 		return nil
 	}
 	return printSummary(a.Streams, r)
@@ -241,6 +242,7 @@ func printSummary(s *ui.Streams, r *engine.Report) error {
 	if n := int64(len(r.Problems)); n > 0 {
 		fmt.Fprintf(&w, "%s: %s could not be read or compared, so this report is incomplete.%s\n", theme.Warn("Incomplete"), ui.Plural(n, "entry", "entries"), remedy(r.Problems))
 	}
+	writeTrust(&w, theme, r.Trust, r.Verify && !s.Quiet)
 	if o := r.Ownership; o != nil {
 		if counts := classCounts(r); counts != "" {
 			fmt.Fprintf(&w, "Classes: %s. %s\n", counts, footing(o))

@@ -17,9 +17,13 @@ func newVerify(a *app.App) *cobra.Command {
 
 This also finds what left no trace in the filesystem: writes to the block
 device beneath it, a failing disk, and pages changed in the cache. What was
-found is kept, see mobileops finding list.`,
+found is kept, see mobileops finding list.
+
+First the baseline itself is proved, as by every check: the history with its
+signatures, the catalogue, and the anchors that are configured or given.`,
 		Example: `
 mobileops integrity verify
+mobileops integrity verify --anchor /mnt/safe/anchors    # and prove that nothing was put back
 mobileops integrity verify --idle --io-limit 50MB/s      # on a busy host
 30 3 * * 0 root mobileops integrity verify --idle --quiet  # cron: every Sunday night
 mobileops integrity verify --root /mnt/disk --name web1  # a suspect's disk, mounted elsewhere
@@ -32,5 +36,6 @@ mobileops integrity verify --root /mnt/disk --name web1  # a suspect's disk, mou
 		},
 	})
 	opts.addFlags(a, cmd)
+	anchorFlag(cmd, &opts.anchors)
 	return cmd
 }

@@ -115,14 +115,16 @@ type Problem struct {
 
 // Verification is what verifying the history found.
 type Verification struct {
-	Records  uint64    // that there are
-	Head     *Entry    // the last one, nil when there is none
-	Key      string    // the public key that is in force, in minisign's base64
-	Signed   int       // records with a valid signature of their own
-	Covered  int       // records that only a later signature vouches for
-	Unsigned []uint64  // records that nobody vouches for yet
-	Problems []Problem // the first one that breaks the chain, and all others
-	Warnings []string
+	Records uint64 // that there are
+	Head    *Entry // the last one, nil when there is none
+	Key     string // the public key that is in force, in minisign's base64
+	// Elsewhere tells that its private half is not on this host.
+	Elsewhere bool
+	Signed    int       // records with a valid signature of their own
+	Covered   int       // records that only a later signature vouches for
+	Unsigned  []uint64  // records that nobody vouches for yet
+	Problems  []Problem // the first one that breaks the chain, and all others
+	Warnings  []string
 
 	current map[string]*Record // name → the record of its current baseline
 	known   map[string]*Record // id → the record that set it
@@ -220,7 +222,7 @@ func (l *Log) verifyHead(v *Verification, c *Chain, k keys) {
 		v.problem(last.Counter, "compare with an anchor: mobileops integrity anchor check", "%d records were written, and the last one is %d: the others were removed", c.sequence, last.Counter)
 	}
 	force := last.next()
-	v.Key = force.key
+	v.Key, v.Elsewhere = force.key, force.elsewhere
 	switch {
 	case k.public == nil && !k.configured:
 		v.problem(0, "put it back from a backup", "the public key is gone from the state directory")
@@ -242,6 +244,10 @@ func (l *Log) verifyHead(v *Verification, c *Chain, k keys) {
 	}
 }
 
+// brokenNext is what to do about a chain that does not hold together, which is
+// never repaired.
+const brokenNext = "keep a copy of the state directory as evidence, compare with an anchor (mobileops integrity anchor check), and begin with a new state directory"
+
 // walk is the state of verifying record after record.
 type walk struct {
 	v     *Verification
@@ -261,22 +267,22 @@ func (w *walk) record(r rawEntry) bool {
 	e, err := decodeEntry(r.key, r.value)
 	switch {
 	case err != nil:
-		v.problem(want, "", "record %s cannot be read: %v", counterText(r.key), err)
+		v.problem(want, brokenNext, "record %s cannot be read: %v", counterText(r.key), err)
 		return false
 	case e.Counter != want:
-		v.problem(want, "", "record %d is missing: the next one is %d", want, e.Counter)
+		v.problem(want, brokenNext, "record %d is missing: the next one is %d", want, e.Counter)
 		return false
 	case w.last == nil && e.Previous != Digest{}:
-		v.problem(1, "", "the first record follows another one")
+		v.problem(1, brokenNext, "the first record follows another one")
 		return false
 	case w.last != nil && e.Previous != w.last.Digest:
-		v.problem(e.Counter, "", "record %d does not follow record %d: one of them was altered or replaced", e.Counter, want-1)
+		v.problem(e.Counter, brokenNext, "record %d does not follow record %d: one of them was altered or replaced", e.Counter, want-1)
 		return false
 	case w.last != nil && (e.Signer != w.force.key || e.Elsewhere != w.force.elsewhere):
-		v.problem(e.Counter, "", "record %d is to be signed by the key %s, and %s was in force", e.Counter, keyName(e.Signer), keyName(w.force.key))
+		v.problem(e.Counter, brokenNext, "record %d is to be signed by the key %s, and %s was in force", e.Counter, keyName(e.Signer), keyName(w.force.key))
 		return false
 	case w.last != nil && e.Host != w.last.Host && !e.Kind.settles():
-		v.problem(e.Counter, "", "record %d was written on another host, %s", e.Counter, e.HostName)
+		v.problem(e.Counter, brokenNext, "record %d was written on another host, %s", e.Counter, e.HostName)
 	case w.last != nil && e.Host != w.last.Host:
 		v.Warnings = append(v.Warnings, fmt.Sprintf("the state directory came from the host %s between record %d and %d", w.last.HostName, want-1, want))
 	}
@@ -311,7 +317,7 @@ func (w *walk) signature(e *Entry) {
 	case errors.Is(err, errUnsigned) && e.keyLost():
 		v.Warnings = append(v.Warnings, fmt.Sprintf("record %d replaced a key that was said to be lost: nobody signed that", e.Counter))
 	default:
-		v.problem(e.Counter, "", "record %d: %v", e.Counter, err)
+		v.problem(e.Counter, brokenNext, "record %d: %v", e.Counter, err)
 	}
 }
 

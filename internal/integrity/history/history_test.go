@@ -427,7 +427,7 @@ func TestAnchors(t *testing.T) {
 	b.must(os.Chmod(filepath.Join(copied, "state"), 0o700))
 	private, _ := b.log.KeyFiles()
 	b.must(os.Chmod(private, 0o600)) // os.CopyFS sets its own
-	b.wants("")                       // it is a valid history
+	b.wants("")                      // it is a valid history
 	judge(two, Matches)
 	judge(four, RolledBack)
 	judge(six, RolledBack)

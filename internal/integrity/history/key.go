@@ -235,3 +235,13 @@ func readSmall(path string) ([]byte, error) {
 	}
 	return b, err
 }
+
+// PublicKeyFile returns the content of a file that the minisign tool reads,
+// for a public key in its base64; nil when it is none.
+func PublicKeyFile(text string) []byte {
+	k, err := ParsePublicKey(text)
+	if err != nil {
+		return nil
+	}
+	return publicKeyFile(k)
+}
