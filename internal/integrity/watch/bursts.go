@@ -155,6 +155,17 @@ func (b *bursts) take(now time.Time, max int, all bool) (due []*burst, left int)
 	return due, len(b.m)
 }
 
+// paths returns what waits.
+func (b *bursts) paths() map[string]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make(map[string]bool, len(b.m))
+	for key := range b.m {
+		out[key.path] = true
+	}
+	return out
+}
+
 // close lets nobody wait any more.
 func (b *bursts) close() {
 	b.mu.Lock()

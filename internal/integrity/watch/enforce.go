@@ -51,8 +51,7 @@ const (
 type enforcer struct {
 	w     *watcher
 	o     Enforce
-	f     *os.File
-	fd    int
+	group *group
 	self  int32
 	procs *processes
 	allow *allowed
@@ -98,11 +97,14 @@ func newEnforcer(w *watcher, t *mounts) (*enforcer, error) {
 	if e.o.Learn {
 		class = unix.FAN_CLASS_NOTIF
 	}
-	if e.fd, err = unix.FanotifyInit(class|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK|unix.FAN_UNLIMITED_QUEUE|unix.FAN_REPORT_PIDFD,
-		unix.O_RDONLY|unix.O_LARGEFILE|unix.O_CLOEXEC|unix.O_NOATIME); err != nil {
+	fd, err := unix.FanotifyInit(class|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK|unix.FAN_UNLIMITED_QUEUE|unix.FAN_REPORT_PIDFD,
+		unix.O_RDONLY|unix.O_LARGEFILE|unix.O_CLOEXEC|unix.O_NOATIME)
+	if err != nil {
 		return nil, failure.Errorf(failure.NotReady, "execution cannot be looked at: %w", explain(err))
 	}
-	e.f = os.NewFile(uintptr(e.fd), "fanotify")
+	if e.group, err = newGroup(fd); err != nil {
+		return nil, err
+	}
 	points := e.points(t)
 	if !e.o.Learn {
 		err = e.preflight(points)
@@ -114,7 +116,7 @@ func newEnforcer(w *watcher, t *mounts) (*enforcer, error) {
 		err = e.mark(points)
 	}
 	if err != nil {
-		e.f.Close()
+		e.group.close()
 		e.shut.close()
 		return nil, err
 	}
@@ -158,7 +160,10 @@ func (e *enforcer) mark(points []*mount) error {
 		mask = unix.FAN_OPEN_EXEC
 	}
 	for _, m := range points {
-		if err := unix.FanotifyMark(e.fd, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, mask, unix.AT_FDCWD, string(m.point)); err != nil {
+		err := e.group.use(func(fd int) error {
+			return unix.FanotifyMark(fd, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, mask, unix.AT_FDCWD, string(m.point))
+		})
+		if err != nil {
 			return failure.Errorf(failure.NotReady, "execution on %s (%s) cannot be looked at: %w", m.point, m.kind, err)
 		}
 	}
@@ -189,12 +194,12 @@ func (e *enforcer) reload(o *integrity.Opened) error {
 // nothing else in this process can keep it waiting.
 func (e *enforcer) run() {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	hurry()
 	defer close(e.done)
 	defer e.procs.close()
 	buf := make([]byte, readBytes/4) // each event brings two descriptors
 	for {
-		n, err := e.f.Read(buf)
+		n, err := e.group.read(buf)
 		if errors.Is(err, os.ErrClosed) {
 			break
 		}
@@ -335,7 +340,7 @@ func (e *enforcer) finish(why string) {
 		e.mu.Lock()
 		e.active = false
 		e.mu.Unlock()
-		e.f.Close()
+		e.group.close()
 		e.say(&Record{Kind: EnforceRecord, Action: "ended", Text: why})
 	})
 }
@@ -378,7 +383,11 @@ func (x *execution) answer(allow bool) bool {
 		response = unix.FAN_ALLOW
 	}
 	binary.NativeEndian.PutUint32(b[4:], response)
-	x.e.f.Write(b[:]) // it fails when the group is closed, and then the kernel has allowed it
+	// It fails when the group is closed, and then the kernel has allowed it.
+	x.e.group.use(func(fd int) error {
+		_, err := unix.Write(fd, b[:])
+		return err
+	})
 	return true
 }
 

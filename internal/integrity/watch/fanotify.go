@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,12 +29,11 @@ const readBytes = 32 << 10
 // stands below the line.
 type fanSource struct {
 	w     *watcher
-	f     *os.File
-	fd    int
+	group *group
 	self  int32
 	next  atomic.Pointer[outlook]
 	links *links
-	once  sync.Once
+	execs *execs // nil: starts are not known
 
 	dirs     *directories
 	procs    *processes
@@ -73,8 +71,12 @@ func newFanSource(w *watcher, t *mounts) (*fanSource, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
+	g, err := newGroup(fd)
+	if err != nil {
+		return nil, err
+	}
 	s := &fanSource{
-		w: w, f: os.NewFile(uintptr(fd), "fanotify"), fd: fd, self: int32(os.Getpid()), links: newLinks(),
+		w: w, group: g, self: int32(os.Getpid()), links: newLinks(),
 		dirs: newDirectories(w.opened, t), procs: newProcesses(), orphans: map[string][]orphan{},
 	}
 	marked := 0
@@ -83,7 +85,7 @@ func newFanSource(w *watcher, t *mounts) (*fanSource, error) {
 			if err = s.mark(m); err == nil {
 				marked++
 			} else if marked == 0 && !errors.Is(err, errUnmarkable) {
-				s.f.Close()
+				s.group.close()
 				return nil, explain(err)
 			} else {
 				w.incomplete("%s (%s) is NOT WATCHED: %v", m.point, m.kind, err)
@@ -91,10 +93,13 @@ func newFanSource(w *watcher, t *mounts) (*fanSource, error) {
 		}
 	}
 	if marked == 0 {
-		s.f.Close()
+		s.group.close()
 		return nil, fmt.Errorf("no filesystem that the policy covers can be watched: %w", err)
 	}
 	s.links.build(w.opened, t)
+	if s.execs = newExecs(); s.execs != nil {
+		go s.execs.run()
+	}
 	return s, nil
 }
 
@@ -133,7 +138,9 @@ func (s *fanSource) mark(m *mount) error {
 	} else if err != nil {
 		return err
 	}
-	err = unix.FanotifyMark(s.fd, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, eventMask, fd, "")
+	err = s.group.use(func(g int) error {
+		return unix.FanotifyMark(g, unix.FAN_MARK_ADD|unix.FAN_MARK_FILESYSTEM, eventMask, fd, "")
+	})
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EXDEV) {
 		return fmt.Errorf("%w: %w", errUnmarkable, err)
 	}
@@ -154,23 +161,23 @@ func (s *fanSource) adopt(o *integrity.Opened, t *mounts) {
 }
 
 func (s *fanSource) close() {
-	s.once.Do(func() {
-		s.w.bursts.close()
-		s.f.Close()
-	})
+	s.execs.close()
+	s.w.bursts.close()
+	s.group.close()
 }
 
 // run reads events until the group is closed.
 func (s *fanSource) run(context.Context) error {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	// The thread is not unlocked: it ends, and with it its priority.
+	hurry()
 	defer s.procs.close()
 	buf := make([]byte, readBytes)
 	for {
 		if s.w.o.slow != nil {
 			s.w.o.slow()
 		}
-		n, err := s.f.Read(buf)
+		n, err := s.group.read(buf)
 		if errors.Is(err, os.ErrClosed) {
 			return nil
 		}

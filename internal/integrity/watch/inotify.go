@@ -23,10 +23,9 @@ const inoMask = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MODIFY | unix.IN_CLOSE
 // tells no process, and a directory that appears is not seen in its first
 // moments: what is in it then is found by comparing it.
 type inoSource struct {
-	w    *watcher
-	f    *os.File
-	fd   int
-	once sync.Once
+	w     *watcher
+	group *group
+	fd    int
 
 	mu     sync.Mutex
 	opened *integrity.Opened
@@ -42,10 +41,14 @@ func newInoSource(w *watcher, t *mounts) (*inoSource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
 	}
-	s := &inoSource{w: w, f: os.NewFile(uintptr(fd), "inotify"), fd: fd, opened: w.opened, mounts: t, byWD: map[int32][]byte{}, byDir: map[string]int32{}}
+	g, err := newGroup(fd)
+	if err != nil {
+		return nil, err
+	}
+	s := &inoSource{w: w, group: g, fd: fd, opened: w.opened, mounts: t, byWD: map[int32][]byte{}, byDir: map[string]int32{}}
 	s.addAll()
 	if len(s.byWD) == 0 {
-		s.f.Close()
+		s.group.close()
 		return nil, errors.New("inotify: no directory that the policy covers can be watched")
 	}
 	return s, nil
@@ -54,10 +57,8 @@ func newInoSource(w *watcher, t *mounts) (*inoSource, error) {
 func (s *inoSource) mode() Mode { return Inotify }
 
 func (s *inoSource) close() {
-	s.once.Do(func() {
-		s.w.bursts.close()
-		s.f.Close()
-	})
+	s.w.bursts.close()
+	s.group.close()
 }
 
 func (s *inoSource) adopt(o *integrity.Opened, t *mounts) {
@@ -145,7 +146,7 @@ func (s *inoSource) run(context.Context) error {
 		if s.w.o.slow != nil {
 			s.w.o.slow()
 		}
-		n, err := s.f.Read(buf)
+		n, err := s.group.read(buf)
 		if errors.Is(err, os.ErrClosed) {
 			return nil
 		}

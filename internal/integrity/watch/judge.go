@@ -101,6 +101,11 @@ func (w *watcher) consider(ctx context.Context, due []*burst) error {
 	if len(due) == 0 {
 		return nil
 	}
+	if s, ok := w.source.(*fanSource); ok {
+		for _, b := range due {
+			b.proc = s.execs.complete(b.proc, b.first)
+		}
+	}
 	var paths [][]byte
 	have := map[string]int{}
 	want := func(p []byte) {
@@ -277,12 +282,13 @@ func (w *watcher) compareBelow(ctx context.Context, dir []byte, why string) (int
 // take keeps what a comparison of everything below dir found.
 func (w *watcher) take(r *integrity.Report, dir []byte, why string) (found int) {
 	changed := make(map[string]bool, len(r.Changes))
+	waiting := w.bursts.paths()
 	for i := range r.Changes {
 		c := &r.Changes[i]
 		changed[string(c.Path)] = true
 		f := w.finding(c, r)
-		if w.ledger.knows(&f) {
-			continue
+		if waiting[string(c.Path)] || w.ledger.knows(&f) {
+			continue // of what has a burst, it is known who did it
 		}
 		found++
 		if why != "" {

@@ -90,12 +90,13 @@ func readMounts(o *integrity.Opened) (*mounts, error) {
 // keep looks after mounts, new baselines and the heartbeat until ctx ends. It
 // wakes once a second, and at once when a filesystem is mounted.
 func (w *watcher) keep(ctx context.Context, t *mounts) {
-	f, err := os.Open("/proc/self/mountinfo")
+	// Not an os.File: the runtime's poller would take the news for itself.
+	table, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		w.fail(err)
 		return
 	}
-	defer f.Close()
+	defer unix.Close(table)
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		w.fail(err)
@@ -138,7 +139,7 @@ func (w *watcher) keep(ctx context.Context, t *mounts) {
 		if w.enforcer != nil {
 			w.enforcer.keep()
 		}
-		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}, {Fd: int32(wake), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(table), Events: unix.POLLPRI}, {Fd: int32(wake), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, 1000); err != nil && !errors.Is(err, unix.EINTR) {
 			w.fail(fmt.Errorf("look after mounts: %w", err))
 			return

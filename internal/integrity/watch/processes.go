@@ -14,7 +14,7 @@ import (
 // Process is who did something, as far as it could be found out.
 type Process struct {
 	PID      int
-	Started  time.Time // zero: unknown, as is all that follows
+	Started  time.Time // zero: unknown
 	Name     string    // of the program, at most 15 bytes (comm)
 	Exe      string    // path of the program; empty: a thread of the kernel, or it had ended
 	Args     []string  // the command line, without what looks like a secret
@@ -22,7 +22,7 @@ type Process struct {
 	LoginUID int       // who logged in, whatever su and sudo did since; -1: nobody, or unknown
 	Cgroup   string
 	Parents  []Ancestor // the parent first, up to four
-	Exited   bool       // it had ended before everything could be read
+	Exited   bool       // it had ended when its event was read; what is known nevertheless was read when it was started
 }
 
 // Ancestor is a process above another one.
@@ -33,7 +33,7 @@ type Ancestor struct {
 }
 
 // Known tells whether anything but the number is known.
-func (p *Process) Known() bool { return p != nil && !p.Started.IsZero() }
+func (p *Process) Known() bool { return p != nil && (p.Name != "" || p.Exe != "") }
 
 // Program is the best name there is: the path of the program, its short name,
 // or nothing.
@@ -60,8 +60,8 @@ const (
 // A number alone is no identity: what is read under it belongs to the process
 // of the event when that process, which the event's pidfd stands for, is still
 // there afterwards. Of a process that is gone, what is known from earlier
-// events stands when it was seen alive within the last second: no kernel gives
-// all its numbers away in that time.
+// events, or from its start (execs.go), stands when it was seen alive within the
+// last second: no kernel gives all its numbers away in that time.
 type processes struct {
 	known map[int32]*seen
 	boot  time.Time
@@ -129,7 +129,7 @@ func (c *processes) look(pid int32, pidfd int) *Process {
 	if s != nil && pidfd < 0 {
 		if now.Sub(s.alive) > trust {
 			c.drop(pid, s)
-			return &Process{PID: int(pid), UID: -1, LoginUID: -1, Exited: true}
+			return c.ended(pid)
 		}
 		s.batch = c.batch
 		return s.p
@@ -150,14 +150,38 @@ func (c *processes) look(pid int32, pidfd int) *Process {
 		c.drop(pid, s)
 	}
 	if !living {
-		p = &Process{PID: int(pid), UID: -1, LoginUID: -1, Exited: true}
+		if pidfd >= 0 {
+			unix.Close(pidfd)
+		}
+		return c.ended(pid)
 	}
 	c.room()
 	c.known[pid] = &seen{p, pidfd, c.batch, now}
-	if !living {
-		c.drop(pid, c.known[pid])
-	}
 	return p
+}
+
+// ended returns a process that is gone and made no event before, of which the
+// judge may learn more: see complete.
+func (c *processes) ended(pid int32) *Process {
+	p := &Process{PID: int(pid), UID: -1, LoginUID: -1, Exited: true}
+	c.room()
+	c.known[pid] = &seen{p, -1, c.batch, time.Now()}
+	return p
+}
+
+// complete returns what was read when a process was started that had ended when
+// its event was read, or p itself where nothing was.
+func (x *execs) complete(p *Process, at time.Time) *Process {
+	if x == nil || p == nil || p.Known() || p.PID <= 0 {
+		return p
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	s, ok := x.recent[int32(p.PID)]
+	if d := at.Sub(s.at); !ok || d > trust || d < -trust {
+		return p
+	}
+	return s.p
 }
 
 // room makes room for one more.
@@ -183,9 +207,16 @@ func sameProgram(a, b *Process) bool {
 	return a.Exe == b.Exe && a.Started.Equal(b.Started) && a.UID == b.UID && slices.Equal(a.Args, b.Args)
 }
 
-// read reads what /proc says of a process, see proc(5).
+// read reads what /proc says of a process and those above it.
 func (c *processes) read(pid int32) *Process {
-	p := &Process{PID: int(pid), UID: -1, LoginUID: -1}
+	p, ppid := c.itself(pid)
+	c.above(p, ppid)
+	return p
+}
+
+// itself reads what /proc says of a process alone, see proc(5).
+func (c *processes) itself(pid int32) (p *Process, ppid int) {
+	p = &Process{PID: int(pid), UID: -1, LoginUID: -1}
 	dir := "/proc/" + strconv.Itoa(int(pid)) + "/"
 	p.Exe = readLink(dir + "exe")
 	if b := c.file(dir + "cmdline"); len(b) > 0 {
@@ -195,7 +226,7 @@ func (c *processes) read(pid int32) *Process {
 	name, ppid, started, state, ok := c.stat(dir)
 	if !ok {
 		p.Exited = true
-		return p
+		return p, 0
 	}
 	p.Name, p.Started = name, c.boot.Add(started).Truncate(time.Millisecond)
 	p.Exited = state == 'Z' || state == 'X'
@@ -211,6 +242,11 @@ func (c *processes) read(pid int32) *Process {
 		}
 	}
 	p.Cgroup = cgroup(c.file(dir + "cgroup"))
+	return p, ppid
+}
+
+// above reads who started a process.
+func (c *processes) above(p *Process, ppid int) {
 	for ppid > 0 && len(p.Parents) < maxAncestors {
 		dir := "/proc/" + strconv.Itoa(ppid) + "/"
 		name, next, _, _, ok := c.stat(dir)
@@ -220,7 +256,6 @@ func (c *processes) read(pid int32) *Process {
 		p.Parents = append(p.Parents, Ancestor{ppid, name, readLink(dir + "exe")})
 		ppid = next
 	}
-	return p
 }
 
 // stat reads the name, the parent, the start since boot and the state.
