@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -275,23 +274,6 @@ func (o *Opened) Outside(path []byte) []byte {
 		return path
 	}
 	return append([]byte(o.Tree), bytes.TrimSuffix(path, []byte("/"))...)
-}
-
-// Starts returns the start paths of the policy that exist, as paths of this
-// host with no symbolic link before their last name: a walk follows none.
-func (o *Opened) Starts() [][]byte {
-	var out [][]byte
-	for _, p := range o.Policy.Paths {
-		host := o.Outside([]byte(p))
-		dir, _ := splitPath(host)
-		if real, err := filepath.EvalSymlinks(string(dir)); err != nil || real != string(dir) {
-			continue
-		}
-		if _, err := os.Lstat(string(host)); err == nil {
-			out = append(out, host)
-		}
-	}
-	return out
 }
 
 // splitPath cuts a path into directory and name as records have them.
