@@ -32,6 +32,9 @@ type Integrity struct {
 	// PublicKey is the path of the key that must be in force in the history of
 	// the baselines; "": the one in the state directory.
 	PublicKey string
+	// Runtimes are the sockets of container runtimes, each NAME=PATH; nil: where
+	// they usually are.
+	Runtimes []string
 	// Anchors are where the end of that history is kept: file:PATH, an https
 	// URL, or syslog:ADDRESS.
 	Anchors     []string

@@ -106,6 +106,12 @@ func Keys() []Key {
 			get: func(c *Config) any { return c.Integrity.PublicKey },
 		},
 		{
+			Name: "integrity.runtimes", Optional: true, Example: "docker=/run/docker.sock podman:ci=/srv/ci/podman.sock",
+			Doc: "Where container runtimes answer, each as NAME=SOCKET with a name that begins with docker, podman or containerd; several are separated by spaces. Unset: where they usually do, those of users included.",
+			set: func(c *Config, v string) (err error) { c.Integrity.Runtimes, err = parseRuntimes(v); return err },
+			get: func(c *Config) any { return strings.Join(c.Integrity.Runtimes, " ") },
+		},
+		{
 			Name: "integrity.anchors", Optional: true, Example: "file:/mnt/safe/anchors https://anchors.example.org/web1",
 			Doc: "Where the end of the history of the baselines is kept after every change and compared with at every check: file:PATH, an https URL, syslog:ADDRESS; several are separated by spaces.",
 			set: func(c *Config, v string) (err error) { c.Integrity.Anchors, err = parseAnchors(v); return err },
@@ -132,6 +138,19 @@ func parseCount(s string, least, most int) (int, error) {
 		return 0, fmt.Errorf("is not a number from %d to %d", least, most)
 	}
 	return n, nil
+}
+
+// parseRuntimes reads sockets of container runtimes that are separated by spaces.
+func parseRuntimes(s string) ([]string, error) {
+	list := strings.Fields(s)
+	for _, r := range list {
+		name, socket, ok := strings.Cut(r, "=")
+		kind, _, _ := strings.Cut(name, ":")
+		if !ok || !filepath.IsAbs(socket) || kind != "docker" && kind != "podman" && kind != "containerd" {
+			return nil, fmt.Errorf("%q is not NAME=/PATH with a name such as docker, podman:ci or containerd", r)
+		}
+	}
+	return list, nil
 }
 
 // parseAnchors reads places for anchors that are separated by spaces.

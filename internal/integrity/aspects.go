@@ -135,6 +135,16 @@ func beside(aspects []string) []string {
 	return slices.DeleteFunc(slices.Clone(aspects), func(a string) bool { return a == facts.Files })
 }
 
+// ErrNoAspect is wrapped when a baseline has nothing of an aspect.
+var ErrNoAspect = failure.New(failure.NotReady, "nothing of that kind in the baseline")
+
+type noAspectError struct{ baseline, aspect string }
+
+func (e *noAspectError) Error() string {
+	return fmt.Sprintf("baseline %q has no %s to compare with", e.baseline, e.aspect)
+}
+func (e *noAspectError) Unwrap() error { return ErrNoAspect }
+
 // wanted returns the aspects of a baseline that are to be compared: those that
 // only names, or all of them. It is an error to name one that it does not have.
 func (c *Entry) wanted(only []string) ([]string, error) {
@@ -154,7 +164,7 @@ func (c *Entry) wanted(only []string) ([]string, error) {
 			if a != facts.Files {
 				hint += " --only " + strings.Join(append(has, a), ",")
 			}
-			return nil, failure.Hint(failure.Errorf(failure.NotReady, "baseline %q has no %s to compare with", c.Name, a), hint)
+			return nil, failure.Hint(&noAspectError{c.Name, a}, hint)
 		}
 	}
 	return only, nil
@@ -178,6 +188,7 @@ func (e *Engine) compareFacts(ctx context.Context, r *Report, old *facts.Snapsho
 	if err != nil {
 		return err
 	}
+	r.Sources = now.Sources
 	changes, gaps := facts.Diff(old.Narrow(aspects), now)
 	inFiles := map[string]bool{}
 	for i := range r.Changes {

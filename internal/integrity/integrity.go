@@ -136,6 +136,13 @@ func (c *coverage) Select(name []byte) (filehash.Want, any) {
 	return want, r
 }
 
+// nothing is the coverage of a baseline without files.
+type nothing struct{}
+
+func (nothing) Select([]byte) (filehash.Want, any) { return 0, nil }
+func (nothing) Enter([]byte) filehash.Selector     { return nil }
+func (nothing) Names() ([]string, bool)            { return nil, true }
+
 func (c *coverage) SelectRoot() (filehash.Want, any) {
 	if c.root == nil {
 		return 0, nil

@@ -105,6 +105,7 @@ type Report struct {
 	Problems []Problem
 	Aspects  []string       // that were compared, files first; nil: files alone
 	Drift    []facts.Change // of the aspects beside files: by severity, the worst first, then by id
+	Sources  []facts.Source // of the aspects beside files, and how they did
 	Unknown  []Unknown      // sources of facts that neither the baseline nor this run could ask
 	Trust    *Trust         // whether the baseline itself is what it was; nil when that was not looked at
 	// Ownership is what the classes rest on; nil when there are no changes.

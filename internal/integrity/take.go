@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/durable"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 	"github.com/mobileops/mobileops/internal/integrity/history"
 	"github.com/mobileops/mobileops/internal/integrity/packages"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
@@ -102,6 +104,9 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 	if err != nil {
 		return nil, interrupted(err, "no baseline was taken")
 	}
+	if o.Aspects != nil && !slices.Contains(o.Aspects, facts.Files) {
+		opts.Select = nothing{}
+	}
 	err = filehash.Walk(ctx, tree, opts, func(b *filehash.Batch) error {
 		if b.Err != nil {
 			t.Problems = append(t.Problems, dirProblem(b))
@@ -127,7 +132,7 @@ func (e *Engine) Take(ctx context.Context, o TakeOptions) (*Taken, error) {
 	if err != nil {
 		return nil, interrupted(err, "no baseline was taken")
 	}
-	if w.Counts().Entries == 0 {
+	if w.Counts().Entries == 0 && snapshot == nil {
 		return nil, failure.Errorf(failure.Usage, "there is nothing to take a baseline of: no path of policy %q exists in %s", o.Policy.Name, tree)
 	}
 	c.Finished = seconds(time.Now())

@@ -3,7 +3,9 @@ package integrity
 import (
 	"context"
 	"fmt"
+	"io"
 	"path/filepath"
+	"strings"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
 	"github.com/mobileops/mobileops/internal/failure"
@@ -20,6 +22,7 @@ type baselineOptions struct {
 	keep      string
 	reason    string
 	ticket    string
+	only      string
 	scanOptions
 }
 
@@ -52,7 +55,7 @@ mobileops integrity baseline --root /mnt/image --name image  # of a mounted imag
 			{Code: 6, Text: "the baseline was taken, but something could not be read; checks against it are incomplete too"},
 			{Code: 8, Text: "another operation on that baseline is under way"},
 		},
-		Files:    []string{baselineFile, stateFile, historyFile},
+		Files:    []string{baselineFile, factsFile, stateFile, historyFile},
 		Audited:  true,
 		Run:      func(ctx context.Context, args []string) error { return runBaseline(ctx, a, &opts, args) },
 		Complete: func(context.Context, []string, string) []string { return app.Files() },
@@ -63,6 +66,7 @@ mobileops integrity baseline --root /mnt/image --name image  # of a mounted imag
 	fs.BoolVar(&opts.ifMissing, "if-missing", false, "do nothing when there is a baseline of that name")
 	keepFlag(cmd, &opts.keep)
 	reasonFlags(cmd, &opts.reason, &opts.ticket)
+	onlyFlag(a, cmd, &opts.only, "record only these `ASPECTS`: files,network,containers,binaries (default: all; with PATHs or --root: files)")
 	opts.addFlags(cmd)
 	opts.flags["integrity.policy"] = fs.Lookup("policy")
 	a.CompleteFlag(cmd, "policy", completePolicies)
@@ -88,7 +92,11 @@ func runBaseline(ctx context.Context, a *app.App, o *baselineOptions, paths []st
 		}
 		p = p.WithPaths(abs)
 	}
-	opts := engine.TakeOptions{Name: o.name, Policy: p, IfMissing: o.ifMissing, KeepContent: engine.KeepContent(o.keep), Scan: scan(c, c.Root)}
+	aspects, err := takenAspects(o.only, c, paths)
+	if err != nil {
+		return err
+	}
+	opts := engine.TakeOptions{Aspects: aspects, Name: o.name, Policy: p, IfMissing: o.ifMissing, KeepContent: engine.KeepContent(o.keep), Scan: scan(c, c.Root)}
 	bar := progress(a, "reading files", &opts.Scan, 0, 0)
 	t, err := e.Take(ctx, opts)
 	bar.Stop()
@@ -139,11 +147,13 @@ func absolute(a *app.App, paths []string, tree string) ([]string, error) {
 
 // takenReport is the document of integrity baseline --output json.
 type takenReport struct {
-	Schema    string          `json:"schema"`
-	Existed   bool            `json:"existed"`
-	ElapsedMS int64           `json:"elapsed_ms"`
-	Baseline  engine.Entry    `json:"baseline"`
-	Errors    []problemReport `json:"errors"`
+	Schema    string           `json:"schema"`
+	Existed   bool             `json:"existed"`
+	ElapsedMS int64            `json:"elapsed_ms"`
+	Baseline  engine.Entry     `json:"baseline"`
+	Facts     int              `json:"facts"`             // about the host, beside its files
+	Unknown   []engine.Unknown `json:"unknown,omitempty"` // sources of facts that did not tell all
+	Errors    []problemReport  `json:"errors"`
 }
 
 func printTaken(a *app.App, t *engine.Taken) error {
@@ -151,7 +161,7 @@ func printTaken(a *app.App, t *engine.Taken) error {
 	if s.Format != ui.Text {
 		return s.Document(takenReport{
 			Schema: "mobileops.integrity.baseline/v1", Existed: t.Existed, ElapsedMS: t.Elapsed.Milliseconds(),
-			Baseline: t.Entry, Errors: problemReports(t.Problems),
+			Baseline: t.Entry, Facts: t.Facts, Unknown: t.Unknown, Errors: problemReports(t.Problems),
 		})
 	}
 	b := &t.Entry
@@ -165,8 +175,14 @@ func printTaken(a *app.App, t *engine.Taken) error {
 	if err := printProblems(a, t.Problems); err != nil || s.Quiet {
 		return err
 	}
-	_, err := fmt.Fprintf(s.Out, "Baseline %q taken: %s, %s of content in %s, policy %s.\nKept as %s@%s, %s on disk. Its root, to be written down elsewhere:\n  %s\n",
-		b.Name, ui.Plural(b.Entries, "entry", "entries"), ui.Bytes(b.Bytes), ui.Duration(t.Elapsed), ui.Escape(b.PolicyName),
-		b.Name, b.ID[:8], ui.Bytes(b.FileBytes), b.Root)
+	var w strings.Builder
+	fmt.Fprintf(&w, "Baseline %q taken: %s, %s of content in %s, policy %s.\n",
+		b.Name, ui.Plural(b.Entries, "entry", "entries"), ui.Bytes(b.Bytes), ui.Duration(t.Elapsed), ui.Escape(b.PolicyName))
+	if len(b.Aspects) > 0 {
+		fmt.Fprintf(&w, "Also recorded: %s, %s.\n", strings.Join(b.Aspects, ", "), ui.Plural(int64(t.Facts), "fact", "facts"))
+		printUnknown(&w, s.Theme(), t.Unknown)
+	}
+	fmt.Fprintf(&w, "Kept as %s@%s, %s on disk. Its root, to be written down elsewhere:\n  %s\n", b.Name, b.ID[:8], ui.Bytes(b.FileBytes), b.Root)
+	_, err := io.WriteString(s.Out, w.String())
 	return err
 }

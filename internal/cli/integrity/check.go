@@ -21,6 +21,7 @@ type compareOptions struct {
 	failOn  string
 	anchors []string // verify only
 	archive string
+	only    string
 	scanOptions
 }
 
@@ -100,6 +101,7 @@ func (o *compareOptions) addFlags(a *app.App, cmd *cobra.Command) {
 	app.Choice(cmd, cmd.Flags(), &o.failOn, "fail-on", finding.Info.String(), words, "status 1 only for changes from `SEVERITY` on")
 	cmd.Flags().StringVar(&o.archive, "package-archive", "", "compare what packages brought with the .deb, .rpm and .apk files in `DIR`, and not only with the package database")
 	app.CompleteDirs(cmd, "package-archive")
+	onlyFlag(a, cmd, &o.only, "compare only these `ASPECTS` of what the baseline has: files,network,containers,binaries")
 	o.scanOptions.addFlags(cmd)
 }
 
@@ -126,6 +128,9 @@ func runCompare(ctx context.Context, a *app.App, o *compareOptions, opts engine.
 	if err != nil {
 		return err
 	}
+	if opts.Only, err = parseOnly(o.only); err != nil {
+		return err
+	}
 	if opts.Anchors, err = parseAnchors(o.anchors, anchorOptions(c)); err != nil {
 		return err
 	}
@@ -150,6 +155,10 @@ func runCompare(ctx context.Context, a *app.App, o *compareOptions, opts engine.
 	}
 	s := &r.Summary
 	a.SetResult("%d added, %d removed, %d changed, %d moved, %d unreadable, %d unstable", s.Added, s.Removed, s.Changed, s.Moved, s.Unreadable, s.Unstable)
+	if aspects := comparedAspects(r); aspects != "" {
+		a.SetResult("%d added, %d removed, %d changed, %d moved, %d unreadable, %d unstable; %d differences of %s",
+			s.Added, s.Removed, s.Changed, s.Moved, s.Unreadable, s.Unstable, len(r.Drift), aspects)
+	}
 	if err := errors.Join(printReport(a, r), err); err != nil {
 		return failure.Wrap(failure.Worse(failure.KindOf(err), r.Kind(failOn)), err)
 	}

@@ -22,6 +22,7 @@ func New(a *app.App) *cobra.Command {
 		newBaseline(a), newCheck(a), newVerify(a), newAccept(a), newPolicy(a),
 		newHistory(a), newDiff(a), newKey(a), newAnchor(a),
 		newSchedule(a), newStatus(a), newWatch(a),
+		newNetwork(a), newContainers(a), newBinaries(a),
 	)
 }
 
@@ -48,6 +49,7 @@ func newEngine(a *app.App) (*engine.Engine, *config.Config, error) {
 	return &engine.Engine{
 		Store: store, Tool: "mobileops " + buildinfo.Get().Version, Keep: c.Integrity.Retained,
 		By: engine.By{Actor: a.Actor()}, Keys: engine.Keys{PublicKey: c.Integrity.PublicKey}, Anchors: anchors,
+		Collectors: collectors(c),
 	}, c, nil
 }
 

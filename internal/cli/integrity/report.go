@@ -11,6 +11,7 @@ import (
 	"github.com/mobileops/mobileops/internal/cli/app"
 	"github.com/mobileops/mobileops/internal/finding"
 	engine "github.com/mobileops/mobileops/internal/integrity"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 	"github.com/mobileops/mobileops/internal/ui"
 )
 
@@ -28,6 +29,10 @@ type checkReport struct {
 	Changes   []changeReport    `json:"changes"`
 	Errors    []problemReport   `json:"errors"`
 	Trust     *trustReport      `json:"trust,omitempty"` // whether the baseline itself is what it was
+	Aspects   []string          `json:"aspects,omitempty"`
+	Drift     []driftReport     `json:"drift,omitempty"`   // of the aspects beside files
+	Sources   []facts.Source    `json:"sources,omitempty"` // what was asked, and how it did
+	Unknown   []engine.Unknown  `json:"unknown,omitempty"` // sources that neither the baseline nor this run could ask
 }
 
 type baselineReport struct {
@@ -80,6 +85,7 @@ func newCheckReport(r *engine.Report) *checkReport {
 		},
 		Changes: changeReports(r.Changes), Errors: problemReports(r.Problems), Trust: newTrustReport(r.Trust),
 	}
+	doc.Aspects, doc.Drift, doc.Sources, doc.Unknown = r.Aspects, driftReports(r.Drift), r.Sources, r.Unknown
 	if !s.OldestRead.IsZero() {
 		doc.Summary.OldestRead = &s.OldestRead
 	}
@@ -106,10 +112,13 @@ func printReport(a *app.App, r *engine.Report) error {
 	if err := printChanges(a, r); err != nil {
 		return err
 	}
+	if err := printDrift(a, r.Drift); err != nil {
+		return err
+	}
 	if err := printProblems(a, r.Problems); err != nil {
 		return err
 	}
-	if a.Streams.Quiet && len(r.Changes) == 0 && len(r.Problems) == 0 && !loud(r.Trust) {
+	if a.Streams.Quiet && len(r.Changes) == 0 && len(r.Drift) == 0 && len(r.Problems) == 0 && !loud(r.Trust) {
 		return nil
 	}
 	return printSummary(a.Streams, r)
@@ -128,6 +137,14 @@ func printReportLines(a *app.App, r *engine.Report) error {
 			return err
 		}
 	}
+	for _, d := range doc.Drift {
+		if err := lines.Print(struct {
+			Type string `json:"type"`
+			driftReport
+		}{"drift", d}); err != nil {
+			return err
+		}
+	}
 	for _, p := range doc.Errors {
 		if err := lines.Print(struct {
 			Type string `json:"type"`
@@ -136,7 +153,7 @@ func printReportLines(a *app.App, r *engine.Report) error {
 			return err
 		}
 	}
-	doc.Changes, doc.Errors = []changeReport{}, []problemReport{}
+	doc.Changes, doc.Drift, doc.Errors = []changeReport{}, nil, []problemReport{}
 	if err := lines.Print(struct {
 		Type string `json:"type"`
 		*checkReport
@@ -223,19 +240,38 @@ func printSummary(s *ui.Streams, r *engine.Report) error {
 	case sum.Differences() > 0:
 		verdict = theme.Bad(fmt.Sprintf("%s changed, %s added, %s removed, %s moved",
 			ui.Count(sum.Changed), ui.Count(sum.Added), ui.Count(sum.Removed), ui.Count(sum.Moved)))
+	case len(r.Drift) > 0 && !slices.Contains(r.Aspects, facts.Files):
+		verdict = theme.Bad(ui.Plural(int64(len(r.Drift)), "difference", "differences") + " of " + comparedAspects(r))
 	case len(r.Problems) > 0:
 		verdict = theme.Warn("No changes in what could be read")
 	}
+	if len(r.Drift) > 0 && slices.Contains(r.Aspects, facts.Files) {
+		if sum.Differences() == 0 {
+			verdict = "No changes of files"
+		}
+		verdict += theme.Bad(", " + ui.Plural(int64(len(r.Drift)), "difference", "differences") + " of " + comparedAspects(r))
+	}
 	var w strings.Builder
 	fmt.Fprintf(&w, "%s since baseline %q, taken %s.\n", verdict, b.Name, stamp(b.Finished))
-	fmt.Fprintf(&w, "%s compared in %s", ui.Plural(sum.Files, "entry", "entries"), ui.Duration(r.Elapsed))
+	if slices.Contains(r.Aspects, facts.Files) {
+		fmt.Fprintf(&w, "%s compared in %s", ui.Plural(sum.Files, "entry", "entries"), ui.Duration(r.Elapsed))
+	} else {
+		fmt.Fprintf(&w, "Compared in %s", ui.Duration(r.Elapsed))
+	}
 	if sum.Rehashed > 0 {
 		fmt.Fprintf(&w, "; %s read again, %s", ui.Plural(sum.Rehashed, "file", "files"), ui.Bytes(sum.Bytes))
 	}
 	if sum.Skipped > 0 {
 		fmt.Fprintf(&w, "; %s unchanged by inode and not read, last really read %s", ui.Plural(sum.Skipped, "file", "files"), since(sum.OldestRead, r.Started))
 	}
+	if aspects := comparedAspects(r); aspects != "" && slices.Contains(r.Aspects, facts.Files) {
+		fmt.Fprintf(&w, "; also %s", aspects)
+	}
 	w.WriteString(".\n")
+	if slices.Contains(r.Aspects, facts.Containers) && !s.Quiet && r.Sources != nil {
+		fmt.Fprintf(&w, "Container runtimes that answered: %s.\n", answered(r.Sources))
+	}
+	printUnknown(&w, theme, r.Unknown)
 	for _, m := range sum.Mounts {
 		fmt.Fprintf(&w, "Not entered, another filesystem: %s\n", ui.Escape(m))
 	}
@@ -251,7 +287,7 @@ func printSummary(s *ui.Streams, r *engine.Report) error {
 			fmt.Fprintf(&w, "%s: %s\n", theme.Warn("Package database"), ui.Escape(p))
 		}
 	}
-	if len(r.Changes) > 0 && r.Stored {
+	if len(r.Changes)+len(r.Drift) > 0 && r.Stored {
 		fmt.Fprintf(&w, "Accept what is right: mobileops integrity accept --interactive%s; kept as report %s.\n", nameArgument(b.Name), r.ID[:8])
 	}
 	_, err := io.WriteString(s.Out, w.String())
