@@ -301,3 +301,16 @@ func TestXzDictionary(t *testing.T) {
 		}
 	}
 }
+
+// TestArchiveOfTwoNames: a package of a split /usr may have different files
+// that the merged one would give the same name.
+func TestArchiveOfTwoNames(t *testing.T) {
+	dir := t.TempDir()
+	buildDeb(t, dir, control("x", "1", "all"), map[string]string{"/bin/x": "in bin", "/usr/bin/x": "in usr"}, nil)
+	f := openArchives(t, dir).must(t, Package{Dpkg, "x", "1", "all"}, "/bin/x", "/usr/bin/x")
+	for i, want := range []string{"in bin", "in usr"} {
+		if f[i].Digest.String() != "sha256:"+sha256Hex(want) {
+			t.Errorf("%d: %+v", i, f[i])
+		}
+	}
+}

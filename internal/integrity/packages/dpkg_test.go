@@ -411,3 +411,18 @@ func TestLinksStayInside(t *testing.T) {
 		t.Errorf("%v, %v", err, s.Problems())
 	}
 }
+
+// TestConffiles: the flags behind a digest are none of the path's, and of what
+// is to be removed or not there yet no digest counts.
+func TestConffiles(t *testing.T) {
+	sum := "d41d8cd98f00b204e9800998ecf8427e"
+	got := parseConffiles([]byte(" /etc/a " + sum + "\n /etc/old " + sum + " obsolete\n /etc/gone " + sum + " remove-on-upgrade\n /etc/new newconffile\n /etc/with a blank " + sum + "\n relative " + sum + "\n"))
+	for path, want := range map[string]bool{"/etc/a": true, "/etc/old": true, "/etc/gone": false, "/etc/new": false, "/etc/with a blank": true} {
+		if c, ok := got[path]; !ok || (c.sum != nil) != want {
+			t.Errorf("%s: %v %x", path, ok, c.sum)
+		}
+	}
+	if len(got) != 5 {
+		t.Errorf("%v", got)
+	}
+}

@@ -137,13 +137,13 @@ func FuzzAPKInstalled(f *testing.F) {
 }
 
 // rpmTestHeader is a small header: a name, a version and two files.
-func rpmTestHeader() []byte {
+func rpmTestHeader(name string) []byte {
 	type tag struct {
 		id, kind, count uint32
 		data            string
 	}
 	tags := []tag{
-		{rpmName, rpmTypeString, 1, "x\x00"}, {rpmVersion, rpmTypeString, 1, "1\x00"}, {rpmRelease, rpmTypeString, 1, "2\x00"}, {rpmArch, rpmTypeString, 1, "noarch\x00"},
+		{rpmName, rpmTypeString, 1, name + "\x00"}, {rpmVersion, rpmTypeString, 1, "1\x00"}, {rpmRelease, rpmTypeString, 1, "2\x00"}, {rpmArch, rpmTypeString, 1, "noarch\x00"},
 		{rpmBasenames, rpmTypeStringArray, 2, "a\x00b\x00"}, {rpmDirnames, rpmTypeStringArray, 1, "/usr/bin/\x00"}, {rpmDirIndexes, rpmTypeInt32, 2, "\x00\x00\x00\x00\x00\x00\x00\x00"},
 		{rpmFileModes, rpmTypeInt16, 2, "\x81\xa4\x81\xed"}, {rpmFileDigests, rpmTypeStringArray, 2, strings.Repeat("0a", 32) + "\x00\x00"}, {rpmFileDigestAlgo, rpmTypeInt32, 1, "\x00\x00\x00\x08"}, {rpmFileStates, 1, 2, "\x00\x01"},
 		{rpmFileFlags, rpmTypeInt32, 2, "\x00\x00\x00\x01\x00\x00\x00\x40"},
@@ -180,7 +180,7 @@ func fuzzHeader(t *testing.T, b []byte) {
 }
 
 func FuzzRPMHeader(f *testing.F) {
-	f.Add(rpmTestHeader())
+	f.Add(rpmTestHeader("x"))
 	f.Fuzz(fuzzHeader)
 }
 
@@ -189,7 +189,7 @@ func FuzzRPMFile(f *testing.F) {
 	copy(lead, "\xed\xab\xee\xdb\x03")
 	magic := []byte{0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0}
 	sigs := append(bytes.Clone(magic), 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 3, 0xe8, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)
-	f.Add(append(append(append(lead, sigs...), magic...), rpmTestHeader()...))
+	f.Add(append(append(append(lead, sigs...), magic...), rpmTestHeader("x")...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := readRPM(bytes.NewReader(b), int64(len(b)))
 		known(t, err)
@@ -202,7 +202,7 @@ func FuzzRPMFile(f *testing.F) {
 // FuzzRPMDatabase gives the same bytes to all three readers; the first says
 // which is to be the one.
 func FuzzRPMDatabase(f *testing.F) {
-	f.Add(makeNDB([][]byte{rpmTestHeader(), rpmTestHeader()}), []byte{})
+	f.Add(makeNDB([][]byte{rpmTestHeader("x"), rpmTestHeader("x")}), []byte{})
 	for _, name := range []string{"small.sqlite", "small.bdb"} {
 		b, err := os.ReadFile("testdata/" + name)
 		if err != nil {

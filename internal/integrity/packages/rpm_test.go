@@ -403,3 +403,17 @@ func TestSQLiteCircle(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestRPMKeys: the keys that rpm keeps as packages are none.
+func TestRPMKeys(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, "var/lib/rpm/Packages.db", string(makeNDB([][]byte{rpmTestHeader("gpg-pubkey"), rpmTestHeader("x")})))
+	s := open(t, root)
+	list, err := s.Packages(t.Context())
+	if err != nil || len(list) != 1 || list[0] != (Package{RPM, "x", "1-2", "noarch"}) {
+		t.Errorf("%v, %v", list, err)
+	}
+	if l := lookup(t, s, "/usr/bin/a", "/usr/bin/b"); len(l[0]) != 1 || !l[0][0].Conffile || len(l[1]) != 0 {
+		t.Errorf("%+v", l)
+	}
+}
