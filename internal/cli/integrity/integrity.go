@@ -21,7 +21,7 @@ func New(a *app.App) *cobra.Command {
 	return a.Group("integrity", "Know when files of this host change",
 		newBaseline(a), newCheck(a), newVerify(a), newAccept(a), newPolicy(a),
 		newHistory(a), newDiff(a), newKey(a), newAnchor(a),
-		newSchedule(a), newStatus(a), newWatch(a),
+		newSchedule(a), newStatus(a), newReport(a), newWatch(a),
 		newNetwork(a), newContainers(a), newBinaries(a),
 	)
 }
