@@ -74,7 +74,8 @@ func (a *Accepted) none() bool { return len(a.Changes)+len(a.Drift) == 0 }
 // Accept makes changes part of the baseline: a new one is written that has them,
 // becomes the current one of its name and is recorded in the history. What is
 // accepted is what the report says. Each entry is read again before, and one
-// that is no longer as it was reported is refused.
+// that is no longer as it was reported is refused. An error with a result means
+// that the changes are accepted, and their findings could not be resolved.
 func (e *Engine) Accept(ctx context.Context, o AcceptOptions) (*Accepted, error) {
 	if err := history.CheckReason(e.By.Reason, e.By.Ticket); err != nil {
 		return nil, err
@@ -118,9 +119,10 @@ func (e *Engine) Accept(ctx context.Context, o AcceptOptions) (*Accepted, error)
 		if err := e.acceptInto(ctx, b, a, rep, old, o.KeepContent); err != nil {
 			return nil, interrupted(err, "nothing was accepted")
 		}
+		err = e.settle(ctx, a, rep)
 	}
 	a.Elapsed = time.Since(started)
-	return a, nil
+	return a, err
 }
 
 // belongs tells whether a report is about a baseline or one it was made of.
@@ -369,7 +371,7 @@ func (e *Engine) acceptInto(ctx context.Context, b *Opened, a *Accepted, rep *Re
 	}
 	done = true
 	a.Entry = c
-	return e.settle(ctx, a, rep)
+	return nil
 }
 
 // edits turns changes into edits of a baseline, in its order.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -283,6 +282,3 @@ func driftFinding(r *Report, c *facts.Change) finding.Finding {
 	out.Remediation = "Find out who did that; when it was right, accept it: mobileops integrity accept " + c.ID()
 	return out
 }
-
-// removeFacts removes the facts of a baseline that is not catalogued.
-func (e *Engine) removeFacts(c Entry) { os.Remove(e.factsFile(c)) }

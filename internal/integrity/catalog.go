@@ -224,15 +224,19 @@ func (e *Engine) catalogue(ctx context.Context, c *Entry, act Act) error {
 	return nil
 }
 
+// filesOf returns the paths of a baseline's file and of those beside it that go
+// with it.
+func (e *Engine) filesOf(c Entry) []string {
+	return []string{e.file(c), e.readsFile(c), e.ownersFile(c), e.contentsFile(c), e.factsFile(c)}
+}
+
 // removeFiles removes the files of baselines that are no longer catalogued.
 // They are pending, so one that stays behind goes with the next run.
 func (e *Engine) removeFiles(list []Entry) {
-	for _, o := range list {
-		os.Remove(e.file(o))
-		os.Remove(e.readsFile(o))
-		os.Remove(e.ownersFile(o))
-		e.removeFacts(o)
-		os.Remove(e.contentsFile(o))
+	for _, c := range list {
+		for _, path := range e.filesOf(c) {
+			os.Remove(path)
+		}
 	}
 }
 

@@ -64,6 +64,9 @@ func child(what, dir, tree string) error {
 	switch what {
 	case "take":
 		return take()
+	case "accept":
+		_, err := e.Accept(context.Background(), AcceptOptions{Name: "default", All: true, KeepContent: KeepPublic})
+		return err
 	case "hold":
 		l, err := e.lock(context.Background(), "default", "integrity baseline")
 		if err != nil {

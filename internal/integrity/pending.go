@@ -34,9 +34,8 @@ func (e *Engine) sweep(ctx context.Context, name string) error {
 		return failure.Wrap(failure.Failed, err)
 	}
 	var left []Entry
-	var chain *history.Chain
 	err := e.Store.View(ctx, func(tx *state.Tx) error {
-		left, chain = nil, history.Read(tx)
+		left = nil
 		b, catalog := tx.Bucket(pendingBucket), tx.Bucket(catalogBucket)
 		if b == nil {
 			return nil
@@ -51,9 +50,15 @@ func (e *Engine) sweep(ctx context.Context, name string) error {
 	if err != nil || len(left) == 0 {
 		return err
 	}
+	chain, err := e.History().Chain(ctx)
+	if err != nil {
+		return err
+	}
 	for _, c := range left {
-		if err := durable.Clean(e.file(c)); err != nil {
-			return failure.Wrap(failure.Failed, err)
+		for _, path := range append(e.filesOf(c), e.acceptedFile(c)) {
+			if err := durable.Clean(path); err != nil {
+				return failure.Wrap(failure.Failed, err)
+			}
 		}
 	}
 	e.removeFiles(left)

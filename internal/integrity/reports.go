@@ -244,6 +244,18 @@ func (e *Engine) dropReport(r *ReportEntry) {
 // sweepReports removes the files of reports that are not catalogued. The lock
 // of the name must be held.
 func (e *Engine) sweepReports(ctx context.Context, name string) error {
+	// What durable calls a file that is not yet whole.
+	parts, err := filepath.Glob(e.path("." + name + ".*" + reportExt + ".tmp-*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range parts {
+		if whole, _, ok := strings.Cut(filepath.Base(f), ".tmp-"); ok {
+			if err := durable.Clean(e.path(strings.TrimPrefix(whole, "."))); err != nil {
+				return failure.Wrap(failure.Failed, err)
+			}
+		}
+	}
 	files, err := filepath.Glob(e.path(name + ".*" + reportExt))
 	if err != nil || len(files) == 0 {
 		return err
