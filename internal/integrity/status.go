@@ -22,6 +22,9 @@ func WatchLock(name string) string { return "integrity-watch-" + name }
 type Status struct {
 	At        time.Time
 	Baselines []BaselineStatus // the current one of each name
+	// Other are open findings of the engine that are about no baseline, such as
+	// those about the history, without those about missed schedules.
+	Other map[finding.Severity]int
 	// Strays are schedules about baselines that there are none of.
 	Strays []ScheduleStatus
 }
@@ -85,7 +88,7 @@ func (e *Engine) Status(ctx context.Context, name string, now time.Time) (*Statu
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{At: now}
+	s := &Status{At: now, Other: map[finding.Severity]int{}}
 	var chain *history.Chain
 	err = e.Store.View(ctx, func(tx *state.Tx) error {
 		if err := s.baselines(tx, name, now); err != nil {
@@ -150,7 +153,11 @@ func (s *Status) baselines(tx *state.Tx, name string, now time.Time) error {
 		return err
 	}
 	for _, f := range found {
-		for _, name := range aboutBaselines(f.Scopes) {
+		names := aboutBaselines(f.Scopes)
+		if len(names) == 0 && f.Rule != schedule.Rule && f.State == finding.Open {
+			s.Other[f.Severity]++
+		}
+		for _, name := range names {
 			i, ok := byName[name]
 			switch {
 			case !ok:
@@ -164,10 +171,16 @@ func (s *Status) baselines(tx *state.Tx, name string, now time.Time) error {
 	return nil
 }
 
-// aboutBaselines returns the names of the baselines in scopes, see scope.
+// aboutBaselines returns the names of the baselines in scopes, those of checks
+// (see scope) and those of watches.
 func aboutBaselines(scopes []string) (names []string) {
 	for _, s := range scopes {
 		rest, ok := strings.CutPrefix(s, "baseline:")
+		for _, prefix := range []string{"watch:", "watch-events:"} {
+			if !ok {
+				rest, ok = strings.CutPrefix(s, prefix)
+			}
+		}
 		if end := strings.IndexAny(rest, "@ "); end >= 0 {
 			rest = rest[:end]
 		}

@@ -124,6 +124,9 @@ func newStatusReport(s *engine.Status) *statusReport {
 		doc.Strays = append(doc.Strays, newScheduleEntry(&st.Schedule, st.Files, st.Last))
 		doc.Attention = append(doc.Attention, fmt.Sprintf("schedule %s runs for nothing: there is no baseline %q", st.Name, st.Baseline))
 	}
+	if open := openText(s.Other); open != "" {
+		doc.Attention = append(doc.Attention, open+" open about no baseline (mobileops finding list --source integrity)")
+	}
 	doc.Well = len(doc.Attention) == 0
 	return doc
 }
@@ -133,7 +136,7 @@ func newStatusRun(r *engine.ReportEntry) *statusRun {
 		return nil
 	}
 	s := &r.Summary
-	return &statusRun{r.Last, r.ID, r.BaselineID, r.Elapsed.Milliseconds(), r.Status, s.Differences(), s.Unreadable + s.Unstable}
+	return &statusRun{r.Last, r.ID, r.BaselineID, r.Elapsed.Milliseconds(), r.Status, s.Differences() + int64(r.Drift), s.Unreadable + s.Unstable}
 }
 
 func newStatusSchedule(s *engine.ScheduleStatus) statusSchedule {
@@ -182,6 +185,9 @@ func attention(b *engine.BaselineStatus) []string {
 	}
 	if last := b.Last(); last != nil && last.Summary.Unreadable+last.Summary.Unstable > 0 {
 		lines = append(lines, fmt.Sprintf("the last %s was incomplete: %s not read", last.Mode(), ui.Plural(last.Summary.Unreadable+last.Summary.Unstable, "entry", "entries")))
+	}
+	if last := b.Last(); last != nil && last.Status == failure.Untrustworthy.Status() {
+		lines = append(lines, "the last "+last.Mode()+" found that the baseline itself cannot be trusted (mobileops integrity verify)")
 	}
 	for i := range b.Schedules {
 		s := &b.Schedules[i]
@@ -323,15 +329,7 @@ func runText(r *engine.ReportEntry, c *engine.Entry, now time.Time) string {
 	if r == nil {
 		return "never"
 	}
-	result := "clean"
-	s := &r.Summary
-	if n := s.Differences(); n > 0 {
-		result = ui.Plural(n, "change", "changes")
-	}
-	if n := s.Unreadable + s.Unstable; n > 0 {
-		result += ", incomplete: " + ui.Plural(n, "entry", "entries") + " not read"
-	}
-	text := fmt.Sprintf("%s, %s, in %s: %s", stamp(r.Last), ui.Ago(r.Last, now), ui.Duration(r.Elapsed), result)
+	text := fmt.Sprintf("%s, %s, in %s: %s", stamp(r.Last), ui.Ago(r.Last, now), ui.Duration(r.Elapsed), foundText(r))
 	if r.BaselineID != c.ID {
 		text += " (against the former baseline " + r.BaselineID[:8] + ")"
 	}

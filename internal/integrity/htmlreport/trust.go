@@ -35,7 +35,7 @@ func assurances(p *Page) (list []assurance, since moment) {
 		since = at(p.Now)
 	}
 	if len(t.Problems) == 0 {
-		text := fmt.Sprintf("The %s of who took and accepted what fit together, and to the baselines that are there.", plural(int(t.Records), "signed record", "signed records"))
+		text := fmt.Sprintf("The history of who took and accepted what, %s, fits together and to the baselines that are there.", plural(int(t.Records), "signed record", "signed records"))
 		if !t.Last.IsZero() {
 			text += " The last one is of " + at(t.Last).Text + "."
 		}
