@@ -24,7 +24,7 @@ import (
 const scripts = "../../testdata/script"
 
 func TestMain(m *testing.M) {
-	commands := map[string]func(){"mobileops": main, "seed-findings": seedFindings, "hold-state": holdState, "age-memory": ageMemory, "stubborn": stubborn}
+	commands := map[string]func(){"mobileops": main, "seed-findings": seedFindings, "hold-state": holdState, "age-memory": ageMemory, "stubborn": stubborn, "anchor-server": anchorServer}
 	for _, s := range compat.Scripts() {
 		commands[s.Name] = main // by these names it is called through links
 	}
