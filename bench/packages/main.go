@@ -206,8 +206,8 @@ func someFiles(count string) ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
-		for range 5 {
+		lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))[1:] // the first is "/."
+		for range min(5, len(lines)) {
 			if p := lines[rng.IntN(len(lines))]; !drawn[string(p)] {
 				drawn[string(p)] = true
 				paths = append(paths, p)

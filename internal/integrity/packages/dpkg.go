@@ -88,14 +88,15 @@ type dpkgTarget struct {
 // hit is a file of a package that is wanted.
 type hit struct {
 	target int32
-	path   string // as in the list, canonical; of a directory only with overrides
+	path   string // as in the list, canonical; "" of a directory of which nothing more is known
 	dir    bool   // the next in the list is below it
 }
 
-// answer is a file of a package for a question.
+// answer is a file of a package for a question. Directories are in so many
+// packages that they are told in short: nil is that nothing is known of it.
 type answer struct {
 	path int
-	file File
+	file *File
 }
 
 // want works out under which paths the packages have what is asked for.
@@ -149,10 +150,22 @@ func (db *dpkgDB) lookup(ctx context.Context, paths [][]byte, out [][]File) erro
 	if err != nil {
 		return err
 	}
+	count := make([]int, len(paths))
 	for _, answers := range found {
-		for i := range answers {
-			a := &answers[i]
-			out[a.path] = append(out[a.path], a.file)
+		for _, a := range answers {
+			count[a.path]++
+		}
+	}
+	for i, n := range count {
+		out[i] = slices.Grow(out[i], n)
+	}
+	for i, answers := range found {
+		for _, a := range answers {
+			if a.file == nil {
+				out[a.path] = append(out[a.path], File{Package: db.packages[i].Package})
+			} else {
+				out[a.path] = append(out[a.path], *a.file)
+			}
 		}
 	}
 	db.answerAlternatives(paths, alts, out)
@@ -231,11 +244,11 @@ func (s *dpkgScan) one(i int) ([]answer, error) {
 		for _, n := range s.w.find(l) {
 			if t := &s.targets[n]; (t.only == "" || t.only == p.Name) && (t.except == "" || t.except != p.Name) {
 				dir := len(list) > len(line) && list[len(line)] == '/' && bytes.Equal(list[:len(line)], line)
-				h := hit{target: n, dir: dir}
-				if !dir || len(s.db.overrides) > 0 {
-					h.path = string(l)
+				if _, more := s.db.overrides[string(l)]; dir && !more && t.alt == nil && t.via == "" {
+					s.hits = append(s.hits, hit{target: n, dir: true})
+				} else {
+					s.hits = append(s.hits, hit{n, string(l), dir})
 				}
-				s.hits = append(s.hits, h)
 			}
 		}
 	}
@@ -301,12 +314,16 @@ func (s *dpkgScan) answer(i int) ([]answer, error) {
 	answers := make([]answer, 0, len(s.hits))
 	for _, h := range s.hits {
 		t := &s.targets[h.target]
-		f := File{Package: p.Package}
+		if h.path == "" {
+			answers = append(answers, answer{t.path, nil})
+			continue
+		}
+		f := &File{Package: p.Package}
 		if t.alt != nil {
 			f.Alternative, f.LinkTarget = true, t.alt.target
 		} else {
 			f.Recorded = t.via
-			db.fill(&f, h.path, cmp.Or(t.real(db), h.path), digests[h.path], conffiles)
+			db.fill(f, h.path, cmp.Or(t.real(db), h.path), digests[h.path], conffiles)
 		}
 		answers = append(answers, answer{t.path, f})
 	}
