@@ -12,6 +12,7 @@ import (
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
 	engine "github.com/mobileops/mobileops/internal/integrity"
+	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
 )
 
@@ -75,7 +76,7 @@ mobileops integrity check
 mobileops integrity check --output json > report.json    # for another tool
 mobileops integrity check --rehash-sample 5% --max-age 7d  # and read some files again
 */15 * * * * root mobileops integrity check --quiet      # cron: mails news only
-mobileops integrity check --fail-on low                  # status 0 when only packages were updated
+30 6 * * * root mobileops integrity check --quiet --fail-on low  # cron: updates of packages are no news
 mobileops integrity check --output json > /media/usb/check.json  # runbook: keep what was found
 `,
 		Statuses: comparedStatuses(),
@@ -98,7 +99,7 @@ func (o *compareOptions) addFlags(a *app.App, cmd *cobra.Command) {
 	for _, s := range finding.Severities() {
 		words = append(words, s.String())
 	}
-	app.Choice(cmd, cmd.Flags(), &o.failOn, "fail-on", finding.Info.String(), words, "status 1 only for changes from `SEVERITY` on")
+	app.Choice(cmd, cmd.Flags(), &o.failOn, "fail-on", finding.Info.String(), words, "status 1 only for changes from `SEVERITY` on; with --quiet, only these are printed")
 	cmd.Flags().StringVar(&o.archive, "package-archive", "", "compare what packages brought with the .deb, .rpm and .apk files in `DIR`, and not only with the package database")
 	app.CompleteDirs(cmd, "package-archive")
 	onlyFlag(a, cmd, &o.only, "compare only these `ASPECTS` of what the baseline has: files,network,containers,binaries")
@@ -159,7 +160,11 @@ func runCompare(ctx context.Context, a *app.App, o *compareOptions, opts engine.
 		a.SetResult("%d added, %d removed, %d changed, %d moved, %d unreadable, %d unstable; %d differences of %s",
 			s.Added, s.Removed, s.Changed, s.Moved, s.Unreadable, s.Unstable, len(r.Drift), aspects)
 	}
-	if err := errors.Join(printReport(a, r), err); err != nil {
+	print := printReport
+	if a.Streams.Quiet && a.Streams.Format == ui.Text {
+		print = func(a *app.App, r *engine.Report) error { return printNews(a, r, failOn) }
+	}
+	if err := errors.Join(print(a, r), err); err != nil {
 		return failure.Wrap(failure.Worse(failure.KindOf(err), r.Kind(failOn)), err)
 	}
 	return failure.Silent(r.Kind(failOn))

@@ -124,6 +124,20 @@ func printReport(a *app.App, r *engine.Report) error {
 	return printSummary(a.Streams, r)
 }
 
+// printNews prints a report as text with what needs attention alone: without
+// the changes below the severity that makes the status a "no".
+func printNews(a *app.App, r *engine.Report, from finding.Severity) error {
+	news := *r
+	// Both are sorted, the worst first.
+	if n := slices.IndexFunc(r.Changes, func(c engine.Change) bool { return c.Severity < from }); n >= 0 {
+		news.Changes = r.Changes[:n]
+	}
+	if n := slices.IndexFunc(r.Drift, func(c facts.Change) bool { return c.Severity < from }); n >= 0 {
+		news.Drift = r.Drift[:n]
+	}
+	return printReport(a, &news)
+}
+
 // printReportLines prints a line for each change and each problem, and last
 // the rest of the document.
 func printReportLines(a *app.App, r *engine.Report) error {
