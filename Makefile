@@ -85,6 +85,8 @@ install: bin/mobileops ## install below DESTDIR/PREFIX (default /usr/local)
 	install -m 755 packaging/examples/first-check '$(DESTDIR)$(DOCDIR)/examples/first-check'
 	install -m 644 packaging/cron/mobileops '$(DESTDIR)$(DOCDIR)/examples/cron'
 	sed 's#@BINDIR@#$(BINDIR)#' packaging/systemd/mobileops-integrity-check.service >'$(DESTDIR)$(UNITDIR)/mobileops-integrity-check.service'
+	sed 's#@BINDIR@#$(BINDIR)#' packaging/systemd/mobileops-watch.service >'$(DESTDIR)$(UNITDIR)/mobileops-watch.service'
+	chmod 644 '$(DESTDIR)$(UNITDIR)/mobileops-watch.service'
 	chmod 644 '$(DESTDIR)$(UNITDIR)/mobileops-integrity-check.service'
 	install -m 644 packaging/systemd/mobileops-integrity-check.timer '$(DESTDIR)$(UNITDIR)/'
 

@@ -72,6 +72,7 @@ func TestInstallPutsEverythingInItsPlace(t *testing.T) {
 		"share/doc/mobileops/examples/cron":                    0o644,
 		"lib/systemd/system/mobileops-integrity-check.service": 0o644,
 		"lib/systemd/system/mobileops-integrity-check.timer":   0o644,
+		"lib/systemd/system/mobileops-watch.service":           0o644,
 	} {
 		info, err := os.Stat(filepath.Join(dest, prefix, name))
 		if err != nil {
@@ -99,25 +100,24 @@ func TestUnits(t *testing.T) {
 	}
 	dest := install(t)
 	dir := filepath.Join(dest, prefix, "lib/systemd/system")
-	service := filepath.Join(dir, "mobileops-integrity-check.service")
-	text, err := os.ReadFile(service)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := "ExecStart=" + prefix + "/bin/mobileops integrity check --quiet\n"; !strings.Contains(string(text), want) {
-		t.Errorf("no %q in the service", want)
-	}
-	// The binary must exist for the check, so the copy runs it where it is.
-	text = []byte(strings.ReplaceAll(string(text), "ExecStart=", "ExecStart="+dest))
 	copies := t.TempDir()
-	timer, err := os.ReadFile(filepath.Join(dir, "mobileops-integrity-check.timer"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var files []string
-	for name, data := range map[string][]byte{"mobileops-integrity-check.service": text, "mobileops-integrity-check.timer": timer} {
+	for name, calls := range map[string]string{
+		"mobileops-integrity-check.service": "integrity check --quiet",
+		"mobileops-integrity-check.timer":   "",
+		"mobileops-watch.service":           "integrity watch --quiet --output jsonl",
+	} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "ExecStart=" + prefix + "/bin/mobileops " + calls + "\n"; calls != "" && !strings.Contains(string(text), want) {
+			t.Errorf("no %q in %s", want, name)
+		}
+		// The binary must exist for the check, so the copy runs it where it is.
+		text = []byte(strings.ReplaceAll(string(text), "ExecStart=", "ExecStart="+dest))
 		file := filepath.Join(copies, name)
-		if err := os.WriteFile(file, data, 0o644); err != nil {
+		if err := os.WriteFile(file, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		files = append(files, file)
@@ -180,7 +180,7 @@ func TestExamplePolicy(t *testing.T) {
 // in step with the commands.
 func TestCommandsInExamplesExist(t *testing.T) {
 	call := regexp.MustCompile(`(?m)^[^#\n]*(?:\bmobileops|^run) ((?:integrity|audit|state|config|logs) [a-z]+)((?: --[a-z-]+)*)`)
-	for _, file := range []string{"cron/mobileops", "systemd/mobileops-integrity-check.service", "examples/first-check"} {
+	for _, file := range []string{"cron/mobileops", "systemd/mobileops-integrity-check.service", "systemd/mobileops-watch.service", "examples/first-check"} {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

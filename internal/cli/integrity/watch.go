@@ -147,8 +147,12 @@ func (o *watchOptions) check(a *app.App) error {
 }
 
 // watchMemory is the soft limit of the process for a watch: what waits to be
-// compared while a large archive is unpacked needs more than a check does.
-const watchMemory = 160 << 20
+// compared while a large archive is unpacked needs more than a check does. A
+// watch runs for months, so memory counts for more than what collecting it costs.
+const (
+	watchMemory    = 72 << 20
+	watchGCPercent = 60
+)
 
 func runWatch(ctx context.Context, a *app.App, o *watchOptions) error {
 	if err := o.check(a); err != nil {
@@ -177,7 +181,6 @@ func runWatch(ctx context.Context, a *app.App, o *watchOptions) error {
 	}
 	signals := endSignals()
 	defer signal.Stop(signals)
-	ended := false // by --for
 	if limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
@@ -195,9 +198,10 @@ func runWatch(ctx context.Context, a *app.App, o *watchOptions) error {
 		}
 	}
 	debug.SetMemoryLimit(watchMemory)
+	debug.SetGCPercent(watchGCPercent)
 	sum, err := watch.Run(ctx, e, opts)
 	manager.stopping()
-	ended = limit > 0 && ctx.Err() == context.DeadlineExceeded
+	ended := limit > 0 && ctx.Err() == context.DeadlineExceeded
 	if sum == nil {
 		if ctx.Err() != nil && failure.KindOf(err) == failure.Interrupted {
 			return endKind(signals, ended)

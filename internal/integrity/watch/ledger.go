@@ -14,6 +14,7 @@ import (
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity"
 	"github.com/mobileops/mobileops/internal/state"
+	"github.com/zeebo/blake3"
 )
 
 // ledger stores the findings of a watch: what differs from the baseline now
@@ -25,7 +26,7 @@ type ledger struct {
 
 	mu   sync.Mutex
 	room sync.Cond
-	open map[ledgerKey]finding.Finding  // as stored, or about to be
+	open map[ledgerKey]opened           // as stored, or about to be
 	todo map[ledgerKey]*finding.Finding // nil: it is no more
 	once []finding.Finding
 	many int // changes that were not kept, because there are too many
@@ -34,9 +35,17 @@ type ledger struct {
 
 type ledgerKey struct{ rule, subject string }
 
+// opened is what must be known of a finding that is open.
+type opened struct {
+	change [32]byte // digest of its evidence without who did it and when
+	from   string   // of what was moved
+}
+
+func openedOf(f *finding.Finding) opened { return opened{changeOf(f.Evidence), f.Evidence["from"]} }
+
 const (
 	maxOpen    = 20000 // findings of one watch that are open
-	maxTodo    = 20000 // waiting to be stored; then the judge waits
+	maxTodo    = 6000  // waiting to be stored; then the judge waits
 	maxOnce    = 1000
 	perStore   = 2000                   // in one transaction
 	storeEvery = 500 * time.Millisecond // at most two a second
@@ -48,7 +57,7 @@ var rules = [...]string{"watch-added", "watch-changed", "watch-removed", "watch-
 const tooMany = "watch-too-many-changes"
 
 func newLedger(s *state.Store, name string) *ledger {
-	l := &ledger{store: s, scope: "watch:" + name, events: "watch-events:" + name, open: map[ledgerKey]finding.Finding{}, todo: map[ledgerKey]*finding.Finding{}}
+	l := &ledger{store: s, scope: "watch:" + name, events: "watch-events:" + name, open: map[ledgerKey]opened{}, todo: map[ledgerKey]*finding.Finding{}}
 	l.room.L = &l.mu
 	return l
 }
@@ -63,7 +72,7 @@ func (l *ledger) load(ctx context.Context) error {
 		clear(l.open)
 		for _, r := range list {
 			if slices.Contains(r.Scopes, l.scope) {
-				l.open[ledgerKey{r.Rule, r.Subject}] = r.Finding
+				l.open[ledgerKey{r.Rule, r.Subject}] = openedOf(&r.Finding)
 			}
 		}
 		return nil
@@ -94,7 +103,7 @@ func (l *ledger) set(path []byte, f *finding.Finding, keepWho bool) {
 	}
 	key := ledgerKey{f.Rule, subject}
 	old, known := l.open[key]
-	if known && keepWho && sameChange(old.Evidence, f.Evidence) {
+	if known && keepWho && old.change == changeOf(f.Evidence) {
 		return
 	}
 	if !known && len(l.open) >= maxOpen {
@@ -102,7 +111,7 @@ func (l *ledger) set(path []byte, f *finding.Finding, keepWho bool) {
 		l.tooMany(f)
 		return
 	}
-	l.open[key] = *f
+	l.open[key] = openedOf(f)
 	l.todo[key] = f
 }
 
@@ -115,7 +124,7 @@ func (l *ledger) tooMany(f *finding.Finding) {
 		Remediation: "See the whole report: mobileops integrity check",
 	}
 	if _, known := l.open[key]; !known {
-		l.open[key] = *f
+		l.open[key] = openedOf(f)
 		l.todo[key] = f
 	}
 }
@@ -125,7 +134,7 @@ func (l *ledger) knows(f *finding.Finding) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old, known := l.open[ledgerKey{f.Rule, f.Subject}]
-	return known && sameChange(old.Evidence, f.Evidence)
+	return known && old.change == changeOf(f.Evidence)
 }
 
 // movedFrom returns where the content of a path was in the baseline, when a
@@ -134,7 +143,7 @@ func (l *ledger) movedFrom(path []byte) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if f, known := l.open[ledgerKey{"watch-moved", string(path)}]; known {
-		return []byte(f.Evidence["from"])
+		return []byte(f.from)
 	}
 	return nil
 }
@@ -169,18 +178,15 @@ func (l *ledger) event(rule, subject string, f finding.Finding) {
 	}
 }
 
-// sameChange compares evidence without who did it and when.
-func sameChange(a, b map[string]string) bool {
-	strip := func(m map[string]string) map[string]string {
-		out := make(map[string]string, len(m))
-		for k, v := range m {
-			if k != "by" && k != "events" && k != "baseline" && !strings.HasPrefix(k, "by.") {
-				out[k] = v
-			}
+// changeOf is a digest of evidence without who did it and when.
+func changeOf(evidence map[string]string) [32]byte {
+	h := blake3.New()
+	for _, k := range slices.Sorted(maps.Keys(evidence)) {
+		if k != "by" && k != "events" && k != "baseline" && !strings.HasPrefix(k, "by.") {
+			fmt.Fprintf(h, "%d %s%d %s", len(k), k, len(evidence[k]), evidence[k])
 		}
-		return out
 	}
-	return maps.Equal(strip(a), strip(b))
+	return [32]byte(h.Sum(nil))
 }
 
 // run stores until done is closed, and then what is left.

@@ -73,9 +73,16 @@ type processes struct {
 type seen struct {
 	p     *Process
 	pidfd int
-	batch int // of its latest event
+	stat  int    // its /proc/PID/stat, open: it can be read as long as the process is there
+	image string // where the kernel put its program, anew with each execve(2)
+	batch int    // of its latest event
 	alive time.Time
+	read  time.Time // when everything was read
 }
+
+// again is how long what a process can change without executing another program
+// (its user, its control group) may be older than an event.
+const again = time.Second
 
 func newProcesses() *processes {
 	return &processes{known: map[int32]*seen{}, boot: bootTime(), buf: make([]byte, maxCommand)}
@@ -101,8 +108,10 @@ func (c *processes) close() {
 }
 
 func (c *processes) drop(pid int32, s *seen) {
-	if s.pidfd >= 0 {
-		unix.Close(s.pidfd)
+	for _, fd := range [...]int{s.pidfd, s.stat} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
 	delete(c.known, pid)
 }
@@ -112,52 +121,117 @@ func alive(pidfd int) bool { return pidfd >= 0 && unix.PidfdSendSignal(pidfd, 0,
 
 // look returns the process of an event, and takes its pidfd over.
 func (c *processes) look(pid int32, pidfd int) *Process {
+	s := c.known[pid]
+	if pid > 0 && (s == nil || s.batch != c.batch) {
+		return c.check(pid, pidfd, s)
+	}
+	if pidfd >= 0 {
+		unix.Close(pidfd)
+	}
 	if pid <= 0 {
-		if pidfd >= 0 {
-			unix.Close(pidfd)
-		}
 		return &Process{PID: int(pid), UID: -1, LoginUID: -1} // in another namespace, or the kernel itself
 	}
-	s := c.known[pid]
-	if s != nil && s.batch == c.batch {
-		if pidfd >= 0 {
-			unix.Close(pidfd)
-		}
-		return s.p
-	}
+	return s.p
+}
+
+// check makes sure that a process is the one that is known under its number,
+// and still runs the same program; otherwise it reads what is to be known.
+func (c *processes) check(pid int32, pidfd int, s *seen) *Process {
 	now := time.Now()
-	if s != nil && pidfd < 0 {
-		if now.Sub(s.alive) > trust {
-			c.drop(pid, s)
-			return c.ended(pid)
-		}
-		s.batch = c.batch
-		return s.p
-	}
-	p := c.read(pid)
-	living := alive(pidfd)
 	if s != nil {
-		same := alive(s.pidfd) || now.Sub(s.alive) <= trust && !living
-		if same && (!living || sameProgram(s.p, p)) {
-			if pidfd >= 0 {
-				unix.Close(pidfd)
+		if image, _, ok := image(c.pread(s.stat)); ok {
+			s.alive = now
+			if image == s.image && now.Sub(s.read) < again {
+				s.batch = c.batch
+				if pidfd >= 0 {
+					unix.Close(pidfd)
+				}
+				return s.p
 			}
-			if s.batch = c.batch; living {
-				s.alive = now
-			}
+		} else if pidfd < 0 && now.Sub(s.alive) <= trust {
+			s.batch = c.batch
 			return s.p
 		}
-		c.drop(pid, s)
 	}
-	if !living {
-		if pidfd >= 0 {
-			unix.Close(pidfd)
+	if pidfd < 0 {
+		if s != nil {
+			c.drop(pid, s)
 		}
 		return c.ended(pid)
 	}
+	next := &seen{pidfd: pidfd, batch: c.batch, alive: now, read: now}
+	next.stat, _ = unix.Open("/proc/"+strconv.Itoa(int(pid))+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	next.image, _, _ = image(c.pread(next.stat))
+	next.p = c.read(pid)
+	if !alive(pidfd) {
+		// What was read may be of another process by now.
+		c.drop(pid, next)
+		if s != nil && now.Sub(s.alive) <= trust {
+			c.known[pid], s.batch = s, c.batch
+			return s.p
+		}
+		if s != nil {
+			c.drop(pid, s)
+		}
+		return c.ended(pid)
+	}
+	if s != nil {
+		if sameProgram(s.p, next.p) {
+			next.p = s.p // one burst, one process
+		}
+		c.drop(pid, s)
+	}
 	c.room()
-	c.known[pid] = &seen{p, pidfd, c.batch, now}
-	return p
+	c.known[pid] = next
+	return next.p
+}
+
+// image returns what in /proc/PID/stat changes with each execve(2): where code
+// and stack begin and where the arguments are, which the kernel chooses at
+// random.
+func image(stat []byte) (place string, state byte, ok bool) {
+	f := statFields(stat)
+	if f == nil {
+		return "", 0, false
+	}
+	code, stack, args := statField(f, 23), statField(f, 25), statField(f, 45)
+	return string(code) + " " + string(stack) + " " + string(args), f[0], f[0] != 'Z' && f[0] != 'X'
+}
+
+// statFields cuts the number and the name from a line of /proc/PID/stat.
+func statFields(b []byte) []byte {
+	i := bytes.LastIndexByte(b, ')')
+	if i < 0 || i+2 >= len(b) {
+		return nil
+	}
+	return b[i+2:]
+}
+
+// statField returns the n-th field behind the name, the state being 0.
+func statField(f []byte, n int) []byte {
+	for ; n > 0; n-- {
+		i := bytes.IndexByte(f, ' ')
+		if i < 0 {
+			return nil
+		}
+		f = f[i+1:]
+	}
+	if i := bytes.IndexByte(f, ' '); i >= 0 {
+		f = f[:i]
+	}
+	return f
+}
+
+// pread reads a file of /proc again from its beginning.
+func (c *processes) pread(fd int) []byte {
+	if fd < 0 {
+		return nil
+	}
+	n, err := unix.Pread(fd, c.buf, 0)
+	if err != nil {
+		return nil
+	}
+	return c.buf[:n]
 }
 
 // ended returns a process that is gone and made no event before, of which the
@@ -165,7 +239,7 @@ func (c *processes) look(pid int32, pidfd int) *Process {
 func (c *processes) ended(pid int32) *Process {
 	p := &Process{PID: int(pid), UID: -1, LoginUID: -1, Exited: true}
 	c.room()
-	c.known[pid] = &seen{p, -1, c.batch, time.Now()}
+	c.known[pid] = &seen{p: p, pidfd: -1, stat: -1, batch: c.batch, alive: time.Now()}
 	return p
 }
 
@@ -261,16 +335,13 @@ func (c *processes) above(p *Process, ppid int) {
 // stat reads the name, the parent, the start since boot and the state.
 func (c *processes) stat(dir string) (name string, ppid int, started time.Duration, state byte, ok bool) {
 	b := c.file(dir + "stat")
-	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
-	if open < 0 || end < open {
-		return
-	}
-	f := bytes.Fields(b[end+1:])
-	if len(f) < 20 {
+	open, f := bytes.IndexByte(b, '('), statFields(b)
+	if open < 0 || f == nil || statField(f, 19) == nil {
 		return
 	}
 	const tick = time.Second / 100 // USER_HZ, which is 100 on every architecture but alpha and ia64
-	return string(b[open+1 : end]), atoi(f[1]), time.Duration(atoi(f[19])) * tick, f[0][0], true
+	name = string(b[open+1 : bytes.LastIndexByte(b, ')')])
+	return name, atoi(statField(f, 1)), time.Duration(atoi(statField(f, 19))) * tick, f[0], true
 }
 
 // cgroup returns the path of the unified hierarchy, or of systemd's own.
