@@ -55,13 +55,11 @@ func latestReports(tx *state.Tx, name string) (latest []ReportEntry, err error) 
 	prefix := reportPrefix(name)
 	c := b.Cursor()
 	// Names have no byte 1, so behind all of the name comes name, 1.
-	k, v := c.Seek(append([]byte(name), 1))
-	if k == nil {
-		k, v = c.Last()
-	} else {
-		k, v = c.Prev()
+	back := c.Prev
+	if k, _ := c.Seek(append([]byte(name), 1)); k == nil {
+		back = c.Last
 	}
-	for ; bytes.HasPrefix(k, prefix) && len(latest) < 2; k, v = c.Prev() {
+	for k, v := back(); bytes.HasPrefix(k, prefix) && len(latest) < 2; k, v = c.Prev() {
 		var r ReportEntry
 		if err := json.Unmarshal(v, &r); err != nil {
 			return nil, failure.Errorf(failure.Untrustworthy, "catalogue of reports: %w", err)

@@ -148,11 +148,10 @@ func (s *Status) baselines(tx *state.Tx, name string, now time.Time) error {
 			s.Baselines[i].Former++
 		}
 	}
-	found, err := finding.List(tx, finding.Filter{Sources: []string{Source}, States: []finding.State{finding.Open, finding.Acknowledged}}, now)
-	if err != nil {
-		return err
-	}
-	for _, f := range found {
+	return finding.Outlines(tx, now, func(f *finding.Outline) error {
+		if f.Source != Source || f.State != finding.Open && f.State != finding.Acknowledged {
+			return nil
+		}
 		names := aboutBaselines(f.Scopes)
 		if len(names) == 0 && f.Rule != schedule.Rule && f.State == finding.Open {
 			s.Other[f.Severity]++
@@ -167,8 +166,8 @@ func (s *Status) baselines(tx *state.Tx, name string, now time.Time) error {
 				s.Baselines[i].Acknowledged++
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // aboutBaselines returns the names of the baselines in scopes, those of checks
