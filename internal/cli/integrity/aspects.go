@@ -153,7 +153,7 @@ func drifted(c *facts.Change) string {
 // about says in a few words what a fact is.
 func about(f *facts.Fact) string {
 	var words []string
-	for _, name := range []string{facts.Risks, "special", "program", "script", "user", "unit", "image", "rules", "policy", "gateway", "interface", "rule",
+	for _, name := range []string{facts.Risks, "special", "object", "type", "program", "script", "user", "unit", "image", "rules", "policy", "gateway", "interface", "rule",
 		"addresses", "nameservers", "hosts", "names", "value", "version", "package", "content"} {
 		if v := f.Attributes[name]; v != "" && v != facts.None && v != "any" {
 			words = append(words, name+" "+v)
