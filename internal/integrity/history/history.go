@@ -236,19 +236,19 @@ func (p *Pen) append(tx *state.Tx, r Record, last *Entry, force inForce) (Record
 // elsewhere.
 func (p *Pen) sign(r *Record, body []byte) ([]byte, error) {
 	k := &p.keys
-	if k.configured && k.publicText() != r.Signer && r.Kind != KeyChange {
-		return nil, failure.Hint(failure.Errorf(failure.Untrustworthy, "the history is signed by the key %s, and integrity.public_key names %s", keyName(r.Signer), keyName(k.publicText())),
-			"to change the key: mobileops integrity key use FILE")
+	if r.Kind != KeyChange && k.publicText() != r.Signer {
+		if k.configured {
+			return nil, failure.Hint(failure.Errorf(failure.Untrustworthy, "the history is signed by the key %s, and integrity.public_key names %s", keyName(r.Signer), keyName(k.publicText())),
+				"to change the key: mobileops integrity key use FILE")
+		}
+		return nil, failure.Hint(failure.Errorf(failure.Untrustworthy, "the history is signed by the key %s, and the one in the state directory is %s", keyName(r.Signer), keyName(k.publicText())),
+			"put keys/integrity.pub, and keys/integrity.key where there was one, back from a backup")
 	}
 	if k.private != nil && publicOf(k.private).String() == r.Signer {
 		return signRecord(*k.private, r, body), nil
 	}
 	if r.signedLater() || r.keyLost() {
 		return nil, nil
-	}
-	if k.private != nil || k.publicText() != r.Signer {
-		return nil, failure.Hint(failure.Errorf(failure.Untrustworthy, "the history is signed by the key %s, and the one in the state directory is %s", keyName(r.Signer), keyName(k.publicText())),
-			"put keys/integrity.key and keys/integrity.pub back from a backup")
 	}
 	private, _ := p.log.KeyFiles()
 	return nil, failure.Hint(failure.Errorf(failure.Untrustworthy, "the private key %s, which signs the history, is gone", private),
