@@ -225,7 +225,7 @@ func TestHTTP(t *testing.T) {
 	unreachable("no token", place(Options{CA: ca}), "401 Unauthorized")
 	unreachable("unknown authority", place(Options{TokenFile: token}), "certificate signed by unknown authority")
 	s.behave = func(w http.ResponseWriter, r *http.Request) bool {
-		http.Redirect(w, r, "https://elsewhere.example/", 302)
+		http.Redirect(w, r, "https://elsewhere.example/", http.StatusFound)
 		return true
 	}
 	unreachable("redirect", place(Options{CA: ca}), "redirects to https://elsewhere.example/")
