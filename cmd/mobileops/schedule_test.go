@@ -127,3 +127,60 @@ exec faketime -f '@2026-05-01 02:59:57' /usr/sbin/cron -f -L 15
 		}
 	}
 }
+
+// TestSystemdIsToldOfASchedule makes a host look as if systemd had booted it,
+// in a mount namespace of its own, with a systemctl that writes down what it is
+// told. That systemd itself then runs the timer is not shown: it is PID 1 on no
+// machine that runs this test.
+func TestSystemdIsToldOfASchedule(t *testing.T) {
+	if _, err := exec.LookPath("unshare"); err != nil || os.Geteuid() != 0 {
+		t.Skip("NOT RUN: what systemd is told: it needs root and unshare, to mount directories over /run and /etc/systemd in a namespace of its own")
+	}
+	if _, err := os.Stat("/etc/systemd/system"); err != nil {
+		t.Skip("NOT RUN: what systemd is told: there is no /etc/systemd/system to put a directory of the test in place of (apt-get install systemd; make test does)")
+	}
+	t.Log("NOT RUN: that systemd runs the timer: none is PID 1 here; systemd-analyze verifies the units in internal/integrity/schedule")
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "config.yaml"), "# nothing is configured\n")
+	writeFile(t, filepath.Join(dir, "bin/systemctl"), "#!/bin/sh\necho \"$*\" >>'"+dir+"/told'\n")
+	if err := os.Chmod(filepath.Join(dir, "bin/systemctl"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := `set -e
+mount -t tmpfs none /etc/systemd/system
+mount -t tmpfs none /run
+mobileops integrity schedule --daily 03:00 --cron --print >/dev/null
+test ! -e told
+mkdir -p /run/systemd/system
+mobileops integrity schedule --daily 03:00 --jitter 30m
+mobileops integrity schedule --daily 03:00 --jitter 30m
+mobileops integrity schedule list
+ls /etc/systemd/system
+mobileops integrity schedule remove integrity-check
+test -z "$(ls /etc/systemd/system)"
+`
+	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"),
+		"MOBILEOPS_STATE_DIR="+filepath.Join(dir, "state"), "MOBILEOPS_CONFIG="+filepath.Join(dir, "config.yaml"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"\nScheduled: integrity-check", "\nAlready scheduled: integrity-check", "systemd  as written", "mobileops-integrity-check.service\nmobileops-integrity-check.timer\n"} {
+		if !strings.Contains("\n"+string(out), want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if strings.Contains(string(out), "Not in force yet") {
+		t.Errorf("it says that systemd does not run:\n%s", out)
+	}
+	told, err := os.ReadFile(filepath.Join(dir, "told"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const start = "daemon-reload\nenable --now mobileops-integrity-check.timer\n"
+	if want := start + start + "disable --now mobileops-integrity-check.timer\ndaemon-reload\n"; string(told) != want {
+		t.Errorf("systemctl was told\n%swant\n%s", told, want)
+	}
+}
