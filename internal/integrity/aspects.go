@@ -110,6 +110,10 @@ func (e *Engine) loadFacts(c Entry) (*facts.Snapshot, error) {
 	return s, nil
 }
 
+// FactsOf returns the facts of a baseline, after comparing them with their
+// digest; nil when it has none.
+func (e *Engine) FactsOf(c Entry) (*facts.Snapshot, error) { return e.loadFacts(c) }
+
 // takeFacts collects what TakeOptions.Aspects names beside files.
 func (e *Engine) takeFacts(ctx context.Context, o *TakeOptions, t *Taken) (*facts.Snapshot, error) {
 	aspects := beside(o.Aspects)

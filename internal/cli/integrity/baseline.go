@@ -38,6 +38,11 @@ PATHs replace its paths and keep its rules. Every regular file is read and
 hashed with BLAKE3. The baseline replaces the former one of that name at the
 moment it is complete and on the disk, not before; a few former ones are kept.
 
+A baseline of what a policy covers is about the host: it also records what
+listens and what the firewall lets through (network), containers and images
+(containers), and programs with rights (binaries), each of which --only leaves
+out. With PATHs or --root it is about files.
+
 Take it when you know that the host is sound: a baseline of a compromised host
 declares the compromise to be the normal state.`,
 		Example: `

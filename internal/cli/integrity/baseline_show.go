@@ -64,6 +64,10 @@ func runBaselineShow(ctx context.Context, a *app.App, ref string) error {
 		return err
 	}
 	defer r.Close()
+	s, err := e.FactsOf(b)
+	if err != nil {
+		return err
+	}
 	if a.Streams.Format != ui.Text {
 		return a.Streams.Document(listReport{"mobileops.integrity.baseline.show/v1", []engine.Entry{b}})
 	}
@@ -89,6 +93,9 @@ func runBaselineShow(ctx context.Context, a *app.App, ref string) error {
 		{"Not read", fmt.Sprintf("%s unreadable, %s unstable", ui.Count(b.Unreadable), ui.Count(b.Unstable))},
 		{"Size", fmt.Sprintf("%s on disk, %.1f bytes an entry", ui.Bytes(b.FileBytes), float64(b.FileBytes)/float64(max(b.Entries, 1)))},
 		{"Root", b.Root.String() + " (verified)"},
+	}
+	if s != nil {
+		rows = append(rows, [2]string{"Host", fmt.Sprintf("%s: %s (verified)", strings.Join(s.Aspects, ", "), ui.Plural(int64(len(s.Facts)), "fact", "facts"))})
 	}
 	theme := a.Streams.Theme()
 	for _, row := range rows {

@@ -60,6 +60,10 @@ filesystem. It does not find what was written to the disk beneath it:
 mobileops integrity verify does, and --rehash-sample and --max-age spread that
 work over many checks.
 
+What else the baseline has of the host is compared, too, see mobileops integrity
+network, containers and binaries; --only chooses. Looking for programs with
+rights visits every local filesystem.
+
 Each change is classified: as the package that owns the file records it
 (package-update), not as it records it (package-modified), a configuration file
 of a package (conffile), no package's (unowned), or what an intruder leaves
@@ -76,6 +80,7 @@ mobileops integrity check
 mobileops integrity check --output json > report.json    # for another tool
 mobileops integrity check --rehash-sample 5% --max-age 7d  # and read some files again
 */15 * * * * root mobileops integrity check --quiet      # cron: mails news only
+mobileops integrity check --only files,network           # leave out what is not wanted
 30 6 * * * root mobileops integrity check --quiet --fail-on low  # cron: updates of packages are no news
 mobileops integrity check --output json > /media/usb/check.json  # runbook: keep what was found
 `,

@@ -37,6 +37,9 @@ func severityOf(now *Fact, name, was, is string) finding.Severity {
 	}
 	switch now.Kind {
 	case "firewall":
+		if m := now.Attributes["managed"]; m != "" && m != None {
+			return finding.Low // a daemon writes it all day
+		}
 		return finding.High
 	case "listen", "dynamic":
 		if name == "program" || name == "script" || name == "user" && is == "root" {

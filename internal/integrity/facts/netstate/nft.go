@@ -205,9 +205,15 @@ const (
 // was and an administrator can accept one change and not another.
 func (r *ruleset) facts() []facts.Fact {
 	var list []facts.Fact
+	managed := managers()
 	add := func(o *nftObject, key string, attrs map[string]string, canonical []byte) {
 		attrs["digest"] = digest(canonical)
-		list = append(list, facts.Fact{Key: key, Severity: finding.High, Attributes: attrs})
+		f := facts.Fact{Key: key, Severity: finding.High, Attributes: attrs}
+		attrs["managed"] = managed.of(o, attrs)
+		if attrs["managed"] != facts.None {
+			f.Severity = finding.Low
+		}
+		list = append(list, f)
 	}
 	for i := range r.tables {
 		o := &r.tables[i]

@@ -169,6 +169,24 @@ func TestEveryRuleChangeIsSeen(t *testing.T) {
 	}
 }
 
+// TestManagedChains: what docker and fail2ban write all day is of low severity,
+// and only that.
+func TestManagedChains(t *testing.T) {
+	n := newNamespace(t)
+	rules := func(docker, f2b, input string) {
+		n.nft("flush ruleset\ntable ip filter {\n chain DOCKER { " + docker + "\n }\n chain f2b-sshd { " + f2b + "\n }\n" +
+			" chain input { type filter hook input priority 0; jump f2b-sshd\n " + input + "\n }\n}\n" +
+			"table inet f2b-table { chain f2b-chain { type filter hook input priority -1; " + f2b + "\n }\n}\n")
+	}
+	rules("", "", "")
+	old := n.collect()
+	rules("tcp dport 80 accept", "ip saddr 10.0.0.1 drop", "")
+	expect(t, drift(old, n.collect()), "changed low firewall/ip/filter/DOCKER digest rules 0>1", "changed low firewall/ip/filter/f2b-sshd digest rules 0>1",
+		"changed low firewall/inet/f2b-table/f2b-chain digest rules 0>1")
+	rules("", "", "tcp dport 23 accept")
+	expect(t, drift(old, n.collect()), "changed high firewall/ip/filter/input digest rules 1>2")
+}
+
 // TestLegacyTables: the tables of iptables-legacy, which nft does not show.
 func TestLegacyTables(t *testing.T) {
 	n := newNamespace(t)
