@@ -93,7 +93,7 @@ func (e *Engine) UseKey(ctx context.Context, pub minisign.PublicKey) error {
 	if err := history.CheckReason(e.By.Reason, e.By.Ticket); err != nil {
 		return err
 	}
-	if _, _, err := e.known(ctx); err != nil {
+	if _, _, err := e.known(ctx, false); err != nil {
 		return err
 	}
 	_, err := e.History().Use(ctx, e.about(), pub)
@@ -106,7 +106,7 @@ func (e *Engine) RotateKey(ctx context.Context, lost bool) error {
 	if err := history.CheckReason(e.By.Reason, e.By.Ticket); err != nil {
 		return err
 	}
-	if _, _, err := e.known(ctx); err != nil {
+	if _, _, err := e.known(ctx, false); err != nil {
 		return err
 	}
 	about := e.about()

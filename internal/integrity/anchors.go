@@ -100,7 +100,7 @@ func (e *Engine) PushAnchors(ctx context.Context) ([]AnchorState, error) {
 	if len(e.Anchors) == 0 {
 		return nil, nil
 	}
-	t, err := e.Trust(ctx)
+	t, err := e.trust(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func (e *Engine) KeepAnchor(ctx context.Context, p anchor.Place, force bool) (An
 		return AnchorState{}, err
 	}
 	defer lock.Release()
-	s, v, err := e.known(ctx)
+	s, v, err := e.known(ctx, false)
 	if err != nil {
 		return AnchorState{}, err
 	}
@@ -257,7 +257,7 @@ func (e *Engine) KeepAnchor(ctx context.Context, p anchor.Place, force bool) (An
 // Anchor returns the anchor of the last record, which vouches for what is in
 // the catalogue.
 func (e *Engine) Anchor(ctx context.Context) (anchor.Anchor, error) {
-	s, v, err := e.known(ctx)
+	s, v, err := e.known(ctx, false)
 	if err != nil {
 		return anchor.Anchor{}, err
 	}

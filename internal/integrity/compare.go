@@ -60,7 +60,7 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	if c, err = e.Find(ctx, o.Name); err != nil {
 		return nil, err
 	}
-	trust, err := e.Trust(ctx, o.Anchors...)
+	trust, err := e.trust(ctx, !o.Verify, o.Anchors...)
 	if err != nil {
 		return nil, err
 	}

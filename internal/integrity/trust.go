@@ -58,6 +58,11 @@ func (t *Trust) Anchored() bool {
 // are behind are brought up to date. A history that never was begins with the
 // baselines that are there. The error says that something could not be read.
 func (e *Engine) Trust(ctx context.Context, more ...anchor.Place) (*Trust, error) {
+	return e.trust(ctx, false, more...)
+}
+
+// trust is Trust, quick as in history.Log.VerifyChain.
+func (e *Engine) trust(ctx context.Context, quick bool, more ...anchor.Place) (*Trust, error) {
 	places := slices.Concat(e.Anchors, more)
 	if len(places) > 0 {
 		lock, err := e.anchorLock(ctx)
@@ -66,7 +71,7 @@ func (e *Engine) Trust(ctx context.Context, more ...anchor.Place) (*Trust, error
 		}
 		defer lock.Release()
 	}
-	s, v, err := e.known(ctx)
+	s, v, err := e.known(ctx, quick)
 	if err != nil {
 		return nil, err
 	}
@@ -102,8 +107,8 @@ type baselineFile struct {
 
 // known reads what there is, and verifies the history. When there are
 // baselines and never was a history, it begins it.
-func (e *Engine) known(ctx context.Context) (*standing, *history.Verification, error) {
-	s, v, err := e.stands(ctx)
+func (e *Engine) known(ctx context.Context, quick bool) (*standing, *history.Verification, error) {
+	s, v, err := e.stands(ctx, quick)
 	if err != nil || s.chain.Len() > 0 || len(v.Problems) > 0 || len(s.entries) == 0 {
 		return s, v, err
 	}
@@ -111,7 +116,7 @@ func (e *Engine) known(ctx context.Context) (*standing, *history.Verification, e
 	if err != nil {
 		return nil, nil, err
 	}
-	s, v, err = e.stands(ctx)
+	s, v, err = e.stands(ctx, quick)
 	if err == nil {
 		s.adopted = n
 	}
@@ -135,7 +140,7 @@ func (e *Engine) beginHistory(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-func (e *Engine) stands(ctx context.Context) (*standing, *history.Verification, error) {
+func (e *Engine) stands(ctx context.Context, quick bool) (*standing, *history.Verification, error) {
 	s := new(standing)
 	// The directory first: what is in it and neither announced nor catalogued
 	// afterwards is unknown.
@@ -159,7 +164,7 @@ func (e *Engine) stands(ctx context.Context) (*standing, *history.Verification, 
 	if err != nil {
 		return nil, nil, err
 	}
-	v, err := e.History().VerifyChain(s.chain)
+	v, err := e.History().VerifyChain(s.chain, quick)
 	return s, v, err
 }
 
@@ -280,7 +285,7 @@ func (t *Trust) store(tx *state.Tx, r *Report) error {
 // Past returns the history and what verifying it, and comparing it with the
 // catalogue, found. It changes nothing.
 func (e *Engine) Past(ctx context.Context) (*history.Chain, *history.Verification, error) {
-	s, v, err := e.stands(ctx)
+	s, v, err := e.stands(ctx, false)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -186,8 +186,8 @@ func (l *Log) writeKeys(key *minisign.PrivateKey, pub minisign.PublicKey) error 
 	return writePublicKey(public, pub)
 }
 
-// writePrivateKey writes a secret key without encryption, with the checksum
-// that the minisign tool writes and the library leaves out.
+// writePrivateKey writes a secret key without encryption, as minisign -G -W
+// does.
 func writePrivateKey(path string, key *minisign.PrivateKey) error {
 	text, err := key.MarshalText()
 	if err != nil {
