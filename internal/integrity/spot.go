@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -85,13 +86,26 @@ func (o *Opened) Spots(ctx context.Context, paths [][]byte) ([]Spot, error) {
 	c := o.comparison(time.Now())
 	c.cur = o.Reader.Cursor()
 	defer c.cur.Close()
+	missing := false
 	for i, p := range paths {
 		dir, name := splitPath(p)
 		rec, _, err := c.cur.Find(dir, name)
 		if err != nil {
 			return nil, err
 		}
-		out[i].Known = rec != nil
+		if out[i].Known = rec != nil; out[i].Known && !missing {
+			_, err := os.Lstat(string(o.Outside(p)))
+			missing = err != nil
+		}
+	}
+	if !missing {
+		// Nothing that was there can have been moved: the content of what is
+		// not in the baseline does not matter.
+		for i, p := range paths {
+			if !out[i].Known {
+				top.add(p).shallow = true
+			}
+		}
 	}
 	opts := filehash.Options{Jobs: 2, CrossDevice: o.Policy.CrossFilesystems}
 	cover := &coverage{state: o.Matcher.Root(), root: o.Matcher.RootRule()}
@@ -297,6 +311,7 @@ func (c *Change) AsFinding(prefix string, r *Report) finding.Finding {
 type spotNode struct {
 	children map[string]*spotNode
 	self     bool // compare it
+	shallow  bool // without its content
 	below    bool // and everything in it
 }
 
@@ -327,10 +342,15 @@ type spotSelector struct {
 }
 
 func (s *spotSelector) Select(name []byte) (filehash.Want, any) {
-	if child := s.node.children[string(name)]; child == nil || !child.self || s.only {
+	child := s.node.children[string(name)]
+	if child == nil || !child.self || s.only {
 		return 0, nil
 	}
-	return s.coverage.Select(name)
+	want, tag := s.coverage.Select(name)
+	if child.shallow {
+		want &= filehash.WantEntry
+	}
+	return want, tag
 }
 
 func (s *spotSelector) SelectRoot() (filehash.Want, any) {

@@ -172,7 +172,7 @@ func runWatch(ctx context.Context, a *app.App, o *watchOptions) error {
 	if err != nil {
 		return err
 	}
-	opts := watch.Options{Name: o.name, Inotify: o.inotify, Quietly: a.Streams.Quiet}
+	opts := watch.Options{Name: o.name, Inotify: o.inotify, Quietly: a.Streams.Quiet, Yield: true}
 	if opts.Enforce, err = o.enforcement(c); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mobileops/mobileops/internal/audit"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,7 +21,8 @@ import (
 // nothing is known here, and such processes are told by their number alone.
 type execs struct {
 	group *group
-	procs *processes
+	procs *processes // of the goroutine that listens
+	later *processes // of the judge
 
 	mu     sync.Mutex
 	recent map[int32]started
@@ -28,8 +30,10 @@ type execs struct {
 }
 
 type started struct {
-	p  *Process
-	at time.Time
+	p     *Process // its Args as they are, without Parents
+	ppid  int
+	at    time.Time
+	whole *Process // with both; nil: nobody has asked
 }
 
 const (
@@ -62,7 +66,7 @@ func newExecs() *execs {
 	if err != nil {
 		return nil
 	}
-	return &execs{group: g, procs: newProcesses(), recent: map[int32]started{}}
+	return &execs{group: g, procs: newProcesses(), later: newProcesses(), recent: map[int32]started{}}
 }
 
 func listen(fd int, words ...uint32) error {
@@ -128,13 +132,14 @@ func parseStarts(b []byte, fn func(pid int32)) {
 	}
 }
 
+// started reads what would be gone later; who is above it is found out when
+// somebody asks.
 func (x *execs) started(pid int32) {
 	now := time.Now()
 	p, ppid := x.procs.itself(pid)
 	if p.Exe == "" {
 		return
 	}
-	x.procs.above(p, ppid)
 	p.Exited = true // whoever asks here found that it is gone
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -145,5 +150,36 @@ func (x *execs) started(pid int32) {
 	if _, again := x.recent[pid]; !again {
 		x.order = append(x.order, pid)
 	}
-	x.recent[pid] = started{p, now}
+	x.recent[pid] = started{p: p, ppid: ppid, at: now}
+}
+
+// complete returns what was read when a process was started that had ended when
+// its event was read, or p itself where nothing was. The judge alone calls it.
+func (x *execs) complete(p *Process, at time.Time) *Process {
+	if x == nil || p == nil || p.Known() || p.PID <= 0 {
+		return p
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	s, ok := x.recent[int32(p.PID)]
+	if d := at.Sub(s.at); !ok || d > trust || d < -trust {
+		return p
+	}
+	if s.whole == nil {
+		whole := *s.p
+		whole.Args = audit.Redact(whole.Args, nil)
+		for ppid := s.ppid; ppid > 0 && len(whole.Parents) < maxAncestors; {
+			// A parent that is gone may have been started recently itself.
+			if up, ok := x.recent[int32(ppid)]; ok && up.at.Before(s.at) {
+				whole.Parents = append(whole.Parents, Ancestor{ppid, up.p.Name, up.p.Exe})
+				ppid = up.ppid
+				continue
+			}
+			x.later.above(&whole, ppid)
+			break
+		}
+		s.whole = &whole
+		x.recent[int32(p.PID)] = s
+	}
+	return s.whole
 }

@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"os"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -76,3 +77,17 @@ func (g *group) close() {
 // hurry asks the scheduler to run this thread before others: what is to be found
 // out about a process must be read before that ends. It is done when allowed.
 func hurry() { unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -15) }
+
+// yield makes every thread of this process, and those that they start, give way
+// to what is watched. Threads that hurry are not among them.
+func yield() {
+	list, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return
+	}
+	for _, t := range list {
+		if tid, err := strconv.Atoi(t.Name()); err == nil {
+			unix.Setpriority(unix.PRIO_PROCESS, tid, 10)
+		}
+	}
+}

@@ -243,21 +243,6 @@ func (c *processes) ended(pid int32) *Process {
 	return p
 }
 
-// complete returns what was read when a process was started that had ended when
-// its event was read, or p itself where nothing was.
-func (x *execs) complete(p *Process, at time.Time) *Process {
-	if x == nil || p == nil || p.Known() || p.PID <= 0 {
-		return p
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	s, ok := x.recent[int32(p.PID)]
-	if d := at.Sub(s.at); !ok || d > trust || d < -trust {
-		return p
-	}
-	return s.p
-}
-
 // room makes room for one more.
 func (c *processes) room() {
 	if len(c.known) < maxProcesses {
@@ -284,18 +269,19 @@ func sameProgram(a, b *Process) bool {
 // read reads what /proc says of a process and those above it.
 func (c *processes) read(pid int32) *Process {
 	p, ppid := c.itself(pid)
+	p.Args = audit.Redact(p.Args, nil)
 	c.above(p, ppid)
 	return p
 }
 
-// itself reads what /proc says of a process alone, see proc(5).
+// itself reads what /proc says of a process alone, see proc(5). Secrets are
+// still in its Args.
 func (c *processes) itself(pid int32) (p *Process, ppid int) {
 	p = &Process{PID: int(pid), UID: -1, LoginUID: -1}
 	dir := "/proc/" + strconv.Itoa(int(pid)) + "/"
 	p.Exe = readLink(dir + "exe")
 	if b := c.file(dir + "cmdline"); len(b) > 0 {
-		words := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
-		p.Args = audit.Redact(words, nil)
+		p.Args = strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 	}
 	name, ppid, started, state, ok := c.stat(dir)
 	if !ok {

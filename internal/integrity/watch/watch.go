@@ -56,6 +56,7 @@ type Options struct {
 	Quiet   time.Duration       // a burst ends when nothing happened for so long; 0: 0.5 s
 	Longest time.Duration       // and is reported after so long in any case; 0: 5 s
 	Beat    time.Duration       // how often to note that the watch is alive; 0: a minute
+	Yield   bool                // give way to other processes, for good: what is compared can wait, what is read cannot
 	pending int                 // bursts at most; 0: maxBursts
 	slow    func()              // for tests: called by the source before each reading
 }
@@ -206,6 +207,9 @@ func Run(ctx context.Context, e *integrity.Engine, o Options) (*Summary, error) 
 	}
 	defer lock.Release()
 
+	if o.Yield && o.Enforce == nil { // who waits for an answer must not wait for others
+		yield()
+	}
 	w := &watcher{engine: e, o: o, opened: opened, warned: map[string]bool{}, bursts: newBursts(o.Quiet, o.Longest, o.pending)}
 	w.asks.init()
 	w.shown.Store(opened)
