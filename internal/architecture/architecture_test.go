@@ -159,19 +159,19 @@ func TestImportsPointOneWay(t *testing.T) {
 // libraries are those that belong to one place, by the beginning of their
 // import path. The product uses those without a place in tests alone.
 var libraries = map[string][]string{
-	"github.com/spf13/cobra":          {"cli"},
-	"github.com/spf13/pflag":          {"cli"},
-	"github.com/spf13/viper":          {"config"},
-	"github.com/charmbracelet/":       {"ui"},
-	"github.com/muesli/termenv":       {"ui"},
-	"github.com/mattn/go-runewidth":   {"ui", "cli"},
-	"golang.org/x/term":               {"ui"},
-	"flag":                            nil,
-	"log":                             nil,
-	"testing":                         nil,
-	"github.com/rogpeppe/go-internal": nil,
-	"github.com/santhosh-tekuri/":     nil,
-	"github.com/creack/pty":           nil,
+	"github.com/spf13/cobra":        {"cli"},
+	"github.com/spf13/pflag":        {"cli"},
+	"github.com/spf13/viper":        {"config"},
+	"github.com/charmbracelet/":     {"ui"},
+	"github.com/muesli/termenv":     {"ui"},
+	"github.com/mattn/go-runewidth": {"ui", "cli"},
+	"golang.org/x/term":             {"ui"},
+	"flag":                          nil,
+	"log":                           nil,
+	"testing":                       nil,
+	"github.com/rogpeppe/go-internal/testscript": nil,
+	"github.com/santhosh-tekuri/":                nil,
+	"github.com/creack/pty":                      nil,
 }
 
 func TestLibrariesStayInTheirPlace(t *testing.T) {

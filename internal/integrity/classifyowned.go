@@ -242,7 +242,8 @@ func (c *classifier) hash(ctx context.Context) {
 	}
 }
 
-// link compares where a link leads, which dpkg does not record.
+// link compares where a link leads. apk records the digest of that text, and
+// dpkg nothing.
 func (c *classifier) link(n *baseline.Record, f *packages.File) (match, string) {
 	switch {
 	case f.LinkTarget != "" && f.LinkTarget == string(n.Target):
@@ -250,6 +251,13 @@ func (c *classifier) link(n *baseline.Record, f *packages.File) (match, string) 
 			return matches, "as update-alternatives set it"
 		}
 		return matches, ""
+	case f.LinkTarget == "" && !f.Digest.IsZero() && f.Digest.New() != nil:
+		h := f.Digest.New()
+		h.Write(n.Target)
+		if f.Digest.Equal(h.Sum(nil)) {
+			return matches, ""
+		}
+		return differs, "it does not lead where its package has it lead"
 	case f.LinkTarget != "":
 		return differs, "it leads to " + string(n.Target) + ", and its package has it lead to " + f.LinkTarget
 	}
