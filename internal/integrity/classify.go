@@ -222,8 +222,8 @@ func (c *classifier) one(ctx context.Context, ch *Change, known bool) {
 }
 
 func join(a, b string) string {
-	if b == "" {
-		return a
+	if a == "" || b == "" {
+		return a + b
 	}
 	return a + "; " + b
 }

@@ -84,7 +84,7 @@ func (c *classifier) ownedBy(ctx context.Context, ch *Change, f *packages.File) 
 		v.rights = true
 	case unknown:
 		if changesRights(ch) && !updated {
-			return verdict{class: PackageModified, pkg: v.pkg, reason: "its owner or permissions were changed, and its package was not", least: finding.Medium, most: finding.Critical}
+			return verdict{class: PackageModified, pkg: v.pkg, reason: "its owner, permissions or links were changed, and its package was not", least: finding.Medium, most: finding.Critical}
 		}
 	}
 	return v
@@ -317,6 +317,8 @@ func changesRights(ch *Change) bool {
 	return slices.ContainsFunc(ch.Attributes, func(a Attribute) bool {
 		switch a.Name {
 		case "mode", "uid", "gid", "acl", "caps", "flags", "selinux", "xattrs", "type":
+			return true
+		case "links": // a hard link keeps a program at hand that an update replaces
 			return true
 		}
 		return false

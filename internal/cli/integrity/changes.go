@@ -99,7 +99,7 @@ func printChanges(a *app.App, r *engine.Report) error {
 // printUpdates prints a row for each package with changes that are as the
 // package manager says.
 func printUpdates(a *app.App, list []engine.Change) error {
-	table := a.Streams.NewTable(ui.Column{Title: "PACKAGE UPDATE", Min: 20}, ui.Column{Title: "CHANGES", Right: true}, ui.Column{Title: "WHY", Min: 16, Drop: 1})
+	table := a.Streams.NewTable(ui.Column{Title: "AS ITS PACKAGE SAYS", Min: 20}, ui.Column{Title: "CHANGES", Right: true}, ui.Column{Title: "WHY", Min: 16, Drop: 1})
 	type update struct {
 		n     int64
 		shown *engine.Change // a file, if there is one: it says most
