@@ -86,7 +86,11 @@ func (e *Engine) Accept(ctx context.Context, o AcceptOptions) (*Accepted, error)
 		return nil, err
 	}
 	defer lock.Release()
-	rep, entry, err := e.LoadReport(ctx, o.Name, cmp.Or(o.Report, Latest))
+	ref, err := e.reportFor(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
+	rep, entry, err := e.LoadReport(ctx, o.Name, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +127,25 @@ func (e *Engine) Accept(ctx context.Context, o AcceptOptions) (*Accepted, error)
 	}
 	a.Elapsed = time.Since(started)
 	return a, err
+}
+
+// reportFor is the report that is meant: for facts alone the newest that looked
+// at what they are about, which a check of files need not have done.
+func (e *Engine) reportFor(ctx context.Context, o *AcceptOptions) (string, error) {
+	ref := cmp.Or(o.Report, Latest)
+	if ref != Latest || o.All || len(o.Drift) == 0 || len(o.Paths)+len(o.Packages)+len(o.Classes) > 0 {
+		return ref, nil
+	}
+	list, err := e.Reports(ctx, o.Name)
+	if err != nil || len(list) == 0 {
+		return ref, err
+	}
+	var aspects []string
+	for _, id := range o.Drift {
+		aspect, _, _ := strings.Cut(id, ":")
+		aspects = append(aspects, aspect)
+	}
+	return latestOf(list, aspects...).ID, nil
 }
 
 // belongs tells whether a report is about a baseline or one it was made of.

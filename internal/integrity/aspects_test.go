@@ -153,6 +153,30 @@ func TestDriftIsReportedStoredAndResolved(t *testing.T) {
 	b.expectDrift(b.compare(CompareOptions{Only: []string{facts.Containers}}), "added high containers:container/docker/evil", "removed low containers:container/docker/web")
 }
 
+// TestLatestReport: looking at one aspect does not put the report of a check out
+// of reach, and what it found can be accepted at once.
+func TestLatestReport(t *testing.T) {
+	b, rt := newAspectBench(t)
+	b.takeAll()
+	b.put("g", "new")
+	check := b.compare(CompareOptions{})
+	rt.containers = []string{"web", "evil!"}
+	b.compare(CompareOptions{Only: []string{facts.Containers}})
+	if _, entry, err := b.LoadReport(t.Context(), "default", Latest); err != nil || entry.ID != check.ID {
+		t.Errorf("latest is %s (%v), want %s, that of the check", entry.ID, err, check.ID)
+	}
+	a, err := b.Accept(t.Context(), AcceptOptions{Name: "default", Drift: []string{"containers:container/docker/evil"}})
+	if err != nil || len(a.Drift) != 1 {
+		t.Fatalf("%v %+v", err, a)
+	}
+	if a, err = b.Accept(t.Context(), AcceptOptions{Name: "default", Paths: [][]byte{[]byte(filepath.Join(b.tree, "g"))}}); err != nil || len(a.Changes) != 1 {
+		t.Fatalf("%v %+v", err, a)
+	}
+	r := b.compare(CompareOptions{})
+	b.expectDrift(r)
+	b.expect(r)
+}
+
 // TestRuntimeThatStopped: its containers are not known, and not gone.
 func TestRuntimeThatStopped(t *testing.T) {
 	b, rt := newAspectBench(t)

@@ -18,6 +18,7 @@ import (
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 	"github.com/mobileops/mobileops/internal/state"
 	"github.com/zeebo/blake3"
 )
@@ -162,8 +163,25 @@ func (e *Engine) Reports(ctx context.Context, name string) (list []ReportEntry, 
 	return list, err
 }
 
-// Latest stands for the newest report of a name.
+// Latest stands for the newest report of a name that looked at files, and when
+// none did, for the newest: looking at the network every few minutes does not
+// put the report of the night's check out of reach.
 const Latest = "latest"
+
+// latestOf returns the newest report that looked at all of the aspects; when
+// none did, the newest. There is at least one in the list.
+func latestOf(list []ReportEntry, aspects ...string) ReportEntry {
+	for _, e := range list {
+		looked := e.Aspects
+		if looked == nil {
+			looked = []string{facts.Files}
+		}
+		if !slices.ContainsFunc(aspects, func(a string) bool { return !slices.Contains(looked, a) }) {
+			return e
+		}
+	}
+	return list[0]
+}
 
 // FindReport returns the entry of the report about baselines of the given name
 // whose id begins with ref, or of the newest.
@@ -179,7 +197,7 @@ func (e *Engine) FindReport(ctx context.Context, name, ref string) (ReportEntry,
 		return ReportEntry{}, failure.Hint(fmt.Errorf("%w about baseline %q", ErrNoReport, name), "make one: mobileops integrity check --name "+name)
 	}
 	if ref == Latest {
-		return list[0], nil
+		return latestOf(list, facts.Files), nil
 	}
 	list = slices.DeleteFunc(list, func(r ReportEntry) bool { return ref == "" || !strings.HasPrefix(r.ID, ref) })
 	switch len(list) {

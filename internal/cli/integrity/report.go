@@ -302,7 +302,11 @@ func printSummary(s *ui.Streams, r *engine.Report) error {
 		}
 	}
 	if len(r.Changes)+len(r.Drift) > 0 && r.Stored {
-		fmt.Fprintf(&w, "Accept what is right: mobileops integrity accept --interactive%s; kept as report %s.\n", nameArgument(b.Name), r.ID[:8])
+		which := nameArgument(b.Name)
+		if !slices.Contains(r.Aspects, facts.Files) { // latest is the newest that looked at files
+			which += " --report " + r.ID[:8]
+		}
+		fmt.Fprintf(&w, "Accept what is right: mobileops integrity accept --interactive%s; kept as report %s.\n", which, r.ID[:8])
 	}
 	_, err := io.WriteString(s.Out, w.String())
 	return err
