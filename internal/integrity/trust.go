@@ -202,7 +202,7 @@ func (s *standing) compare(v *history.Verification) []history.Problem {
 		switch {
 		case r == nil:
 			problem(0, again+c.Name, "baseline %s is in the catalogue, and the history does not know it", ref)
-		case r.Name != c.Name || r.Root != c.Root || r.PolicyDigest != c.PolicyDigest || r.FactsDigest != c.Facts:
+		case r.Name != c.Name || r.Root != c.Root || r.PolicyDigest != c.PolicyDigest || r.FactsDigest != c.Facts || r.OwnersDigest != c.Owners:
 			problem(r.Counter, again+c.Name, "baseline %s is not the one of record %d: its entry in the catalogue was altered", ref, r.Counter)
 		}
 		if c.Current {
@@ -215,6 +215,10 @@ func (s *standing) compare(v *history.Verification) []history.Problem {
 	names := v.Names()
 	slices.Sort(names)
 	for _, name := range names {
+		if want := v.Current(name); want.Host != v.Head.Host {
+			problem(want.Counter, "take one of this host: mobileops integrity baseline --name "+name,
+				"baseline %q was taken on another host, %s, before the state directory came here", name, want.HostName)
+		}
 		if want := v.Current(name); !current[name] {
 			problem(want.Counter, again+name, "baseline %s@%.8s of record %d is gone from the catalogue, and no record says who removed it", name, want.ID, want.Counter)
 		}

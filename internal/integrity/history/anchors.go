@@ -65,8 +65,10 @@ func (v *Verification) Judge(a *anchor.Anchor, host string) (Verdict, string) {
 		return OtherHost, fmt.Sprintf("it is of the host %s, and this history is of %s", a.Host, host)
 	case a.Counter <= n && a.Signature != nil && !v.signedBy(a, signer) && !v.signedBy(a, v.nextSigner(a.Counter)):
 		return Forged, fmt.Sprintf("its signature is not by the key %s of the history", keyName(signer))
-	case a.Counter > n && n == 0:
+	case a.Counter > n && n == 0 && len(v.Problems) == 0:
 		return RolledBack, fmt.Sprintf("it knows record %d, and there is no history here: it was removed%s", a.Counter, doubt)
+	case a.Counter > n && len(v.Problems) > 0:
+		return RolledBack, fmt.Sprintf("it knows record %d, and the history cannot be followed beyond record %d%s", a.Counter, n, doubt)
 	case a.Counter > n:
 		return RolledBack, fmt.Sprintf("it knows record %d, and the history ends with record %d: it was put back to an earlier state%s", a.Counter, n, doubt)
 	case v.digests[a.Counter-1] != a.Digest:

@@ -228,7 +228,7 @@ func (l *Log) verifyHead(v *Verification, c *Chain, k keys) {
 	v.Key, v.Elsewhere = force.key, force.elsewhere
 	switch {
 	case k.public == nil && !k.configured:
-		v.problem(0, "put it back from a backup", "the public key is gone from the state directory")
+		v.problem(0, "put it back from a backup; if the keys are lost: mobileops integrity key rotate --lost", "the public key is gone from the state directory")
 	case k.publicText() != force.key:
 		v.problem(last.Counter, "put the right key back; to change it on purpose: mobileops integrity key use FILE",
 			"the history is signed by the key %s, and the one that is trusted here is %s: was the key, or the history, replaced?", keyName(force.key), keyName(k.publicText()))

@@ -126,7 +126,7 @@ func (l *Log) begin(ctx context.Context) (keys, error) {
 		} else if last != nil {
 			_, public := l.KeyFiles()
 			return failure.Hint(failure.Errorf(failure.Untrustworthy, "the history has records, and its public key %s is gone", public),
-				"put keys/integrity.pub and keys/integrity.key back from a backup")
+				"put keys/integrity.pub and keys/integrity.key back from a backup; if they are lost: mobileops integrity key rotate --lost")
 		}
 		return markBeginning(tx)
 	})

@@ -31,7 +31,7 @@ func (l *Log) nextFiles() (private, public string) {
 // does it and why, and whether the former key was lost. It returns the record
 // by the new key.
 func (l *Log) Rotate(ctx context.Context, about Record) (Record, error) {
-	p, err := l.Pen(ctx)
+	p, err := l.rotator(ctx, about.Lost)
 	if err != nil {
 		return Record{}, err
 	}
@@ -47,10 +47,25 @@ func (l *Log) Rotate(ctx context.Context, about Record) (Record, error) {
 		return Record{}, err
 	}
 	next, _ := l.nextFiles()
+	if err := durable.MkdirAll(filepath.Dir(next), 0o700); err != nil {
+		return Record{}, denied(err)
+	}
 	if err := writePrivateKey(next, &key); err != nil {
 		return Record{}, err
 	}
 	return l.change(ctx, p, about, pub, &key)
+}
+
+// rotator is Pen; with lost, both halves of the former key may be gone.
+func (l *Log) rotator(ctx context.Context, lost bool) (*Pen, error) {
+	if !lost {
+		return l.Pen(ctx)
+	}
+	if err := l.finishRotation(ctx); err != nil {
+		return nil, err
+	}
+	k, err := l.readKeys()
+	return l.pen(k), err
 }
 
 // Use puts a key in force whose private half is elsewhere. When that is the
@@ -97,6 +112,8 @@ func (l *Log) change(ctx context.Context, p *Pen, about Record, pub minisign.Pub
 		}
 		force := inForce{pub.String(), key == nil}
 		switch {
+		case last == nil && about.Lost:
+			return failure.New(failure.Usage, "there is no history whose key could be lost")
 		case last == nil:
 			if err := p.mayBegin(tx); err != nil {
 				return err
