@@ -24,7 +24,7 @@ const maxFindings = 20000
 func (e *Engine) store(ctx context.Context, r *Report) error {
 	found := findings(r)
 	report := finding.Report
-	if len(r.Problems) > 0 || len(r.Changes) > maxFindings {
+	if r.fileProblems() || len(r.Changes) > maxFindings {
 		// What was not looked at or not kept may still be so: resolve nothing.
 		report = finding.ReportPartial
 	}
@@ -48,7 +48,8 @@ func (e *Engine) store(ctx context.Context, r *Report) error {
 		if gone, err = e.putReport(tx, entry); err != nil {
 			return err
 		}
-		return noteMissed(tx, time.Now())
+		r.Missed, err = noteMissed(tx, time.Now())
+		return err
 	})
 	if err != nil {
 		e.dropReport(entry)
@@ -60,6 +61,12 @@ func (e *Engine) store(ctx context.Context, r *Report) error {
 		os.Remove(f)
 	}
 	return nil
+}
+
+// fileProblems tells whether a file could not be read: what could not be asked
+// beside files has no path.
+func (r *Report) fileProblems() bool {
+	return slices.ContainsFunc(r.Problems, func(p Problem) bool { return len(p.Path) == 0 || p.Path[0] == '/' })
 }
 
 // scope is under which name findings of a report are kept. Those of the host

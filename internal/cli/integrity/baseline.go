@@ -181,10 +181,14 @@ func printTaken(a *app.App, t *engine.Taken) error {
 		return err
 	}
 	var w strings.Builder
-	fmt.Fprintf(&w, "Baseline %q taken: %s, %s of content in %s, policy %s.\n",
-		b.Name, ui.Plural(b.Entries, "entry", "entries"), ui.Bytes(b.Bytes), ui.Duration(t.Elapsed), ui.Escape(b.PolicyName))
+	if b.Entries == 0 {
+		fmt.Fprintf(&w, "Baseline %q taken in %s, without files.\n", b.Name, ui.Duration(t.Elapsed))
+	} else {
+		fmt.Fprintf(&w, "Baseline %q taken: %s, %s of content in %s, policy %s.\n",
+			b.Name, ui.Plural(b.Entries, "entry", "entries"), ui.Bytes(b.Bytes), ui.Duration(t.Elapsed), ui.Escape(b.PolicyName))
+	}
 	if len(b.Aspects) > 0 {
-		fmt.Fprintf(&w, "Also recorded: %s, %s.\n", strings.Join(b.Aspects, ", "), ui.Plural(int64(t.Facts), "fact", "facts"))
+		fmt.Fprintf(&w, "Recorded of the host: %s, %s.\n", strings.Join(b.Aspects, ", "), ui.Plural(int64(t.Facts), "fact", "facts"))
 		printUnknown(&w, s.Theme(), t.Unknown)
 	}
 	fmt.Fprintf(&w, "Kept as %s@%s, %s on disk. Its root, to be written down elsewhere:\n  %s\n", b.Name, b.ID[:8], ui.Bytes(b.FileBytes), b.Root)

@@ -22,7 +22,7 @@ func links(g *gathering) {
 		}
 	})
 	err = errors.Join(err, routeList("interfaces", unix.RTM_GETLINK, unix.SizeofIfInfomsg, func(h []byte, attrs []netlink.Attr) {
-		if name, f, ok := link(h, attrs); ok {
+		if name, f, ok := link(h, attrs, g.names); ok {
 			f.Attributes["addresses"] = facts.Join(addresses[binary.NativeEndian.Uint32(h[4:])])
 			g.add("interfaces", "interface", name, f)
 		}
@@ -68,7 +68,7 @@ const linkXDP = 43 // IFLA_XDP
 
 // link makes a fact of struct ifinfomsg. The host's end of a cable into
 // another network namespace comes and goes with its container.
-func link(h []byte, attrs []netlink.Attr) (name string, f facts.Fact, ok bool) {
+func link(h []byte, attrs []netlink.Attr, names interfaceNames) (name string, f facts.Fact, ok bool) {
 	kind, mac, master, elsewhere := "hardware", facts.None, facts.None, false
 	xdp, promiscuous := facts.None, false
 	for _, a := range attrs {
@@ -78,7 +78,7 @@ func link(h []byte, attrs []netlink.Attr) (name string, f facts.Fact, ok bool) {
 		case unix.IFLA_ADDRESS:
 			mac = fmt.Sprintf("% x", a.Value)
 		case unix.IFLA_MASTER:
-			master = interfaceName(a.Uint32())
+			master = names.of(a.Uint32())
 		case unix.IFLA_PROMISCUITY:
 			promiscuous = a.Uint32() > 0
 		case unix.IFLA_LINK_NETNSID:

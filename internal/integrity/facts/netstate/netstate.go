@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -47,7 +48,7 @@ func (c Collector) Collect(ctx context.Context) ([]facts.Source, []facts.Fact, e
 	if c.Etc == "" {
 		c.Etc = "/etc"
 	}
-	g := &gathering{Collector: c}
+	g := &gathering{Collector: c, names: readNames()}
 	for _, part := range []func(*gathering){sockets, nftables, legacyTables, links, routes, rules, resolvers, switches} {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
@@ -62,6 +63,26 @@ type gathering struct {
 	Collector
 	sources []facts.Source
 	list    []facts.Fact
+	names   interfaceNames
+}
+
+// interfaceNames are the names of interfaces by index.
+type interfaceNames map[uint32]string
+
+func readNames() interfaceNames {
+	names := interfaceNames{}
+	list, _ := net.Interfaces()
+	for _, i := range list {
+		names[uint32(i.Index)] = facts.Text(i.Name)
+	}
+	return names
+}
+
+func (n interfaceNames) of(index uint32) string {
+	if name := n[index]; name != "" {
+		return name
+	}
+	return "interface " + strconv.FormatUint(uint64(index), 10)
 }
 
 // told notes how a source did. Without an error it told everything.

@@ -126,11 +126,11 @@ func FuzzRoutes(f *testing.F) {
 		if err != nil || len(h) < unix.SizeofIfInfomsg {
 			return
 		}
-		route(h, attrs)
+		route(h, attrs, nil)
 		rule(h, attrs)
 		address(h, attrs)
-		link(h, attrs)
-		nexthops(b)
+		link(h, attrs, nil)
+		nexthops(b, nil)
 		parseDiag(append(h, b...), "tcp")
 		for _, fam := range []legacyFamily{{address: 84, counters: 96, head: 112}, {address: 136, counters: 152, head: 168}} {
 			fam.parse(b)

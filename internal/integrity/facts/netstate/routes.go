@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 
@@ -35,18 +34,11 @@ func routeList(what string, message uint16, head int, each func(head []byte, att
 	return nil
 }
 
-func interfaceName(index uint32) string {
-	if i, err := net.InterfaceByIndex(int(index)); err == nil {
-		return facts.Text(i.Name)
-	}
-	return fmt.Sprintf("interface %d", index)
-}
-
 // routes tells where packets go. Those that the kernel makes itself follow from
 // addresses, and those of routing daemons change all day.
 func routes(g *gathering) {
 	err := routeList("routes", unix.RTM_GETROUTE, unix.SizeofRtMsg, func(h []byte, attrs []netlink.Attr) {
-		if key, f, ok := route(h, attrs); ok {
+		if key, f, ok := route(h, attrs, g.names); ok {
 			g.add("routes", "route", key, f)
 		}
 	})
@@ -59,7 +51,7 @@ func routes(g *gathering) {
 const routeCloned = 0x200 // RTM_F_CLONED: a cached route
 
 // route makes a fact of struct rtmsg and its attributes.
-func route(h []byte, attrs []netlink.Attr) (key string, f facts.Fact, ok bool) {
+func route(h []byte, attrs []netlink.Attr, names interfaceNames) (key string, f facts.Fact, ok bool) {
 	family, bits, protocol, scope, kind := h[0], h[1], h[5], h[6], h[7]
 	table := uint32(h[4])
 	flags := binary.NativeEndian.Uint32(h[8:])
@@ -92,7 +84,7 @@ func route(h []byte, attrs []netlink.Attr) (key string, f facts.Fact, ok bool) {
 				from = fmt.Sprintf(",from=%s/%d", s, h[2])
 			}
 		case unix.RTA_OIF:
-			attr["interface"] = interfaceName(a.Uint32())
+			attr["interface"] = names.of(a.Uint32())
 		case unix.RTA_GATEWAY:
 			attr["gateway"] = addressText(a.Value)
 		case unix.RTA_VIA:
@@ -106,7 +98,7 @@ func route(h []byte, attrs []netlink.Attr) (key string, f facts.Fact, ok bool) {
 		case unix.RTA_TABLE:
 			table = a.Uint32()
 		case unix.RTA_MULTIPATH:
-			attr["gateway"], attr["interface"] = nexthops(a.Value)
+			attr["gateway"], attr["interface"] = nexthops(a.Value, names)
 		case unix.RTA_CACHEINFO, unix.RTA_PREF, unix.RTA_EXPIRES, unix.RTA_TTL_PROPAGATE, unix.RTA_IIF:
 		default: // encapsulation, metrics, nexthop objects: seen, not spelled out
 			other = put(other, a.Type, a.Value)
@@ -133,14 +125,14 @@ func route(h []byte, attrs []netlink.Attr) (key string, f facts.Fact, ok bool) {
 }
 
 // nexthops reads a list of struct rtnexthop with its attributes.
-func nexthops(b []byte) (gateways, interfaces string) {
+func nexthops(b []byte, names interfaceNames) (gateways, interfaces string) {
 	var via, dev []string
 	for len(b) >= 8 {
 		size := int(binary.NativeEndian.Uint16(b))
 		if size < 8 || size > len(b) {
 			break
 		}
-		dev = append(dev, interfaceName(binary.NativeEndian.Uint32(b[4:])))
+		dev = append(dev, names.of(binary.NativeEndian.Uint32(b[4:])))
 		attrs, _ := netlink.Attributes(b[8:size])
 		for _, a := range attrs {
 			if a.Type == unix.RTA_GATEWAY {

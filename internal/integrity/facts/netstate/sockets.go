@@ -79,13 +79,13 @@ func sockets(g *gathering) {
 		}
 		f := facts.Fact{Severity: finding.High, Attributes: map[string]string{
 			"protocol": s.protocol, "address": s.address(), "port": strconv.Itoa(int(s.port)), "user": user(s.uid),
-			"interface": device(s.device), "dynamic": facts.YesNo(dynamic),
+			"interface": g.names.device(s.device), "dynamic": facts.YesNo(dynamic),
 		}}
 		if s.addr.IsLoopback() {
 			f.Severity = finding.Medium
 		}
 		p.describe(f.Attributes, s.inode == 0)
-		g.add("sockets", "listen", s.protocol+"/"+netip.AddrPortFrom(s.addr, s.port).String()+bound(s.device), f)
+		g.add("sockets", "listen", s.protocol+"/"+netip.AddrPortFrom(s.addr, s.port).String()+g.names.bound(s.device), f)
 	}
 	for _, s := range packet {
 		g.unbound("raw", "packet", holders[s.inode], finding.Medium)
@@ -149,18 +149,20 @@ func (s *socket) address() string {
 	return s.addr.String()
 }
 
-func device(index uint32) string {
+// device names what a socket is bound to.
+func (n interfaceNames) device(index uint32) string {
 	if index == 0 {
 		return "any"
 	}
-	return interfaceName(index)
+	return n.of(index)
 }
 
-func bound(index uint32) string {
+// bound is what the key of a socket that is bound to an interface ends with.
+func (n interfaceNames) bound(index uint32) string {
 	if index == 0 {
 		return ""
 	}
-	return "%" + interfaceName(index)
+	return "%" + n.of(index)
 }
 
 // dynamicPorts is the range from which the kernel takes ports for programs that
