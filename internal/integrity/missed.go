@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/failure"
@@ -74,33 +75,39 @@ func latestReports(tx *state.Tx, name string) (latest []ReportEntry, err error) 
 // Missed returns the schedules that did not run in time, and brings the
 // findings about them up to date.
 func (e *Engine) Missed(ctx context.Context, now time.Time) (gaps []schedule.Gap, err error) {
-	known := false
+	var before []string
 	err = e.Store.View(ctx, func(tx *state.Tx) error {
 		list, runs, err := schedules(tx)
 		if err != nil {
 			return err
 		}
 		gaps = schedule.Missed(list, runs, now)
-		known, err = schedule.Reported(tx, gaps)
+		before, err = schedule.Reported(tx)
 		return err
 	})
-	if err != nil || known {
+	if err != nil || slices.Equal(before, schedule.Names(gaps)) {
 		return gaps, err
 	}
-	return gaps, e.Store.Update(ctx, func(tx *state.Tx) error { return noteMissed(tx, now) })
+	return gaps, e.Store.Update(ctx, func(tx *state.Tx) error {
+		_, err := noteMissed(tx, now)
+		return err
+	})
 }
 
 // noteMissed brings the findings about missed schedules up to date with what
-// the transaction sees.
-func noteMissed(tx *state.Tx, now time.Time) error {
+// the transaction sees. It returns those that no finding told of before.
+func noteMissed(tx *state.Tx, now time.Time) ([]schedule.Gap, error) {
 	list, runs, err := schedules(tx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	gaps := schedule.Missed(list, runs, now)
-	known, err := schedule.Reported(tx, gaps)
-	if err != nil || known {
-		return err
+	before, err := schedule.Reported(tx)
+	if err != nil || slices.Equal(before, schedule.Names(gaps)) {
+		return nil, err
 	}
-	return schedule.Report(tx, Source, gaps, now)
+	if err := schedule.Report(tx, Source, gaps, now); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(gaps, func(g schedule.Gap) bool { return slices.Contains(before, g.Schedule.Name) }), nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
 	"github.com/mobileops/mobileops/internal/integrity/facts"
+	"github.com/mobileops/mobileops/internal/integrity/schedule"
 	"github.com/mobileops/mobileops/pkg/filehash"
 )
 
@@ -112,6 +113,9 @@ type Report struct {
 	Ownership *Ownership
 	Findings  finding.Summary // what became of the stored findings
 	Stored    bool            // the findings were stored
+	// Missed are schedules, of this and other baselines, that this run found
+	// were not kept and no run before it did.
+	Missed []schedule.Gap
 }
 
 // Kind is what the report means for the exit status: changes from severity

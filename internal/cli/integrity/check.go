@@ -165,6 +165,7 @@ func runCompare(ctx context.Context, a *app.App, o *compareOptions, opts engine.
 		a.SetResult("%d added, %d removed, %d changed, %d moved, %d unreadable, %d unstable; %d differences of %s",
 			s.Added, s.Removed, s.Changed, s.Moved, s.Unreadable, s.Unstable, len(r.Drift), aspects)
 	}
+	noticeMissed(a, r.Missed)
 	print := printReport
 	if a.Streams.Quiet && a.Streams.Format == ui.Text {
 		print = func(a *app.App, r *engine.Report) error { return printNews(a, r, failOn) }

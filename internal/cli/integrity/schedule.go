@@ -413,3 +413,17 @@ func nextText(s *schedule.Schedule, now time.Time) string {
 	}
 	return text
 }
+
+// noticeMissed tells of schedules that a run found missed, once: cron mails it,
+// and after that integrity status has it.
+func noticeMissed(a *app.App, gaps []schedule.Gap) {
+	for i := range gaps {
+		g := &gaps[i]
+		last := "it has never run"
+		if !g.Last.IsZero() {
+			last = "it last ran " + stamp(g.Last)
+		}
+		a.Streams.Notice("mobileops: schedule %s (%s %s of baseline %s) was missed: %s; see mobileops integrity status",
+			g.Schedule.Name, g.Schedule.Mode(), g.Schedule.Timing, g.Schedule.Baseline, last)
+	}
+}

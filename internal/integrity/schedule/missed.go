@@ -103,8 +103,8 @@ func (g *Gap) finding(source string, now time.Time) finding.Finding {
 var reportedKey = []byte("\x00missed")
 
 // Report brings the findings of a source up to date with what is missed now:
-// what was missed and has run since is resolved. When they are so already, as
-// Reported tells, nothing need be written.
+// what was missed and has run since is resolved. When Reported names the same
+// ones already, nothing need be written.
 func Report(tx *state.Tx, source string, gaps []Gap, now time.Time) error {
 	found := make([]finding.Finding, len(gaps))
 	for n := range gaps {
@@ -124,18 +124,15 @@ func Report(tx *state.Tx, source string, gaps []Gap, now time.Time) error {
 	return b.Put(reportedKey, v)
 }
 
-// Reported tells whether the stored findings say of each schedule that it was
-// missed exactly when it was.
-func Reported(tx *state.Tx, gaps []Gap) (bool, error) {
-	var reported []string
+// Reported returns the names of the schedules of which the stored findings say
+// that they were missed, in their order.
+func Reported(tx *state.Tx) (names []string, err error) {
 	if b := tx.Bucket(bucket); b != nil {
 		if v := b.Get(reportedKey); v != nil {
-			if err := json.Unmarshal(v, &reported); err != nil {
-				return false, err
-			}
+			err = json.Unmarshal(v, &names)
 		}
 	}
-	return slices.Equal(reported, Names(gaps)), nil
+	return names, err
 }
 
 // Names returns the names of the schedules that were missed.
