@@ -69,11 +69,20 @@ func runAspect(ctx context.Context, a *app.App, o *aspectOptions) error {
 	if err != nil {
 		return err
 	}
+	opts := engine.CompareOptions{Name: o.name, Only: []string{o.aspect}, Scan: scan(c, "")}
+	e.Collectors.Binaries.Counters = opts.Counters
+	bar := progress(a, "looking", &opts.Scan, 0, 0)
 	if o.list {
 		a.OnlyLooked()
-		return runAspectList(ctx, a, e, o, failOn)
+		s, err := e.Facts(ctx, []string{o.aspect})
+		bar.Stop()
+		if err != nil {
+			return err
+		}
+		return listed(a, s, o, failOn)
 	}
-	r, err := e.Compare(ctx, engine.CompareOptions{Name: o.name, Only: []string{o.aspect}})
+	r, err := e.Compare(ctx, opts)
+	bar.Stop()
 	if r == nil {
 		if o.aspect == facts.Binaries && errors.Is(err, engine.ErrNoAspect) {
 			err = failure.Hint(err, "against packages alone: mobileops integrity binaries --list")
@@ -99,13 +108,9 @@ type factsReport struct {
 	Facts   []facts.Fact   `json:"facts"`
 }
 
-// runAspectList prints how the host is. Of programs that is a verdict, too: the
-// package database says how they should be.
-func runAspectList(ctx context.Context, a *app.App, e *engine.Engine, o *aspectOptions, failOn finding.Severity) error {
-	s, err := e.Facts(ctx, []string{o.aspect})
-	if err != nil {
-		return err
-	}
+// listed prints how the host is. Of programs that is a verdict, too: the package
+// database says how they should be.
+func listed(a *app.App, s *facts.Snapshot, o *aspectOptions, failOn finding.Severity) error {
 	kind := failure.None
 	for i := range s.Facts {
 		if o.aspect == facts.Binaries && risky(&s.Facts[i]) && finding.High >= failOn {

@@ -79,6 +79,7 @@ func collectors(c *config.Config) (out engine.Collectors) {
 		name, socket, _ := strings.Cut(r, "=")
 		out.Containers.Endpoints = append(out.Containers.Endpoints, containers.Endpoint{Name: name, Socket: socket})
 	}
+	out.Binaries.Jobs = c.Integrity.Jobs
 	return out
 }
 

@@ -43,7 +43,9 @@ const Kind = "program"
 
 // Collector collects the facts of programs. The zero value looks at this host.
 type Collector struct {
-	Root string // the directory that stands for "/", with no other filesystem below; empty: this host, with all of them
+	Root     string             // the directory that stands for "/", with no other filesystem below; empty: this host, with all of them
+	Jobs     int                // workers; 0: chosen by storage
+	Counters *filehash.Counters // count while it looks; may be nil
 }
 
 // Path is the path of the program that a fact is about, as facts.Text writes it.
@@ -81,7 +83,7 @@ func setgid(mode uint32) bool { return mode&unix.S_ISGID != 0 && mode&unix.S_IXG
 
 // Collect looks at every program. It fails only when ctx is done.
 func (c Collector) Collect(ctx context.Context) ([]facts.Source, []facts.Fact, error) {
-	s := &search{root: c.Root, found: map[string]*program{}}
+	s := &search{root: c.Root, found: map[string]*program{}, walking: filehash.Options{Jobs: c.Jobs, Counters: c.Counters}}
 	if s.root == "" {
 		s.root = "/"
 	}
@@ -114,10 +116,11 @@ func (c Collector) Collect(ctx context.Context) ([]facts.Source, []facts.Fact, e
 
 // search is what has been found so far.
 type search struct {
-	root   string
-	found  map[string]*program // by path
-	denied int
-	unread int
+	root    string
+	found   map[string]*program // by path
+	walking filehash.Options
+	denied  int
+	unread  int
 }
 
 func (s *search) trouble(err error) {
@@ -133,7 +136,9 @@ func (s *search) walk(ctx context.Context, on filesystem) error {
 	base := filepath.Join(s.root, on.dir)
 	none := map[string]bool{}
 	each(excludedList, func(p string) { none[p] = true })
-	err := filehash.Walk(ctx, base, filehash.Options{Select: &selector{path: on.dir, none: none}}, func(b *filehash.Batch) error {
+	opts := s.walking
+	opts.Select = &selector{path: on.dir, none: none}
+	err := filehash.Walk(ctx, base, opts, func(b *filehash.Batch) error {
 		if b.Err != nil {
 			s.trouble(b.Err)
 		}
