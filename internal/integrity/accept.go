@@ -319,6 +319,10 @@ func (o *Opened) differs(c *Change, spot *Spot, cur *baseline.Cursor) (string, [
 	if attrs := compare(c.Now, entryOf(spot.Change.Now), rule); attrs != nil {
 		return "it has changed again since it was reported", attrs, nil
 	}
+	if c.Now.Content != spot.Change.Now.Content {
+		// What nobody read is compared with nothing, and must not pass for equal.
+		return "its content could not be compared with the report", nil, nil
+	}
 	return "", nil, nil
 }
 

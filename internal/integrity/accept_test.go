@@ -114,6 +114,24 @@ func TestAccept(t *testing.T) {
 	}
 }
 
+// TestAcceptAdded: of a file that is new the baseline gets the content, and one
+// whose content is another by now is refused though all its times are the same.
+func TestAcceptAdded(t *testing.T) {
+	b := newBench(t, "version: 1\npaths: [/]\ndefaults: {attributes: [mode, size, content]}\n")
+	b.put("old", "x")
+	b.take()
+	b.put("fresh", "one")
+	b.put("other", "one")
+	b.compare(CompareOptions{})
+	b.put("other", "two")
+	a := b.accept(AcceptOptions{All: true})
+	if len(a.Changes) != 1 || len(a.Refused) != 1 || string(a.Refused[0].Change.Path) != "/other" {
+		t.Errorf("accepted %+v, refused %+v", a.Changes, a.Refused)
+	}
+	b.put("fresh", "two")
+	b.expect(b.compare(CompareOptions{}), "added /other", "changed /fresh content")
+}
+
 // TestAcceptMistakes: a choice that means nothing accepts nothing.
 func TestAcceptMistakes(t *testing.T) {
 	b := newBench(t, plainPolicy)

@@ -72,6 +72,17 @@ type Spot struct {
 // policy does not cover are neither there nor known. The result is in the order
 // of paths. Of paths that were given together, moves are found.
 func (o *Opened) Spots(ctx context.Context, paths [][]byte) ([]Spot, error) {
+	return o.spots(ctx, paths, false)
+}
+
+// Glances is Spots for somebody who only tells about changes: the content of
+// what is not in the baseline is not read when no move can depend on it. Such
+// a change must not be accepted, as nobody knows what it consists of.
+func (o *Opened) Glances(ctx context.Context, paths [][]byte) ([]Spot, error) {
+	return o.spots(ctx, paths, true)
+}
+
+func (o *Opened) spots(ctx context.Context, paths [][]byte, glance bool) ([]Spot, error) {
 	out := make([]Spot, len(paths))
 	index := make(map[string]int, len(paths))
 	top := &spotNode{}
@@ -86,7 +97,7 @@ func (o *Opened) Spots(ctx context.Context, paths [][]byte) ([]Spot, error) {
 	c := o.comparison(time.Now())
 	c.cur = o.Reader.Cursor()
 	defer c.cur.Close()
-	missing := false
+	missing := !glance
 	for i, p := range paths {
 		dir, name := splitPath(p)
 		rec, _, err := c.cur.Find(dir, name)

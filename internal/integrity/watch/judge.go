@@ -119,7 +119,7 @@ func (w *watcher) consider(ctx context.Context, due []*burst) error {
 		want(b.from)
 		want(w.ledger.movedFrom(b.path))
 	}
-	spots, err := w.opened.Spots(ctx, paths)
+	spots, err := w.opened.Glances(ctx, paths)
 	if err != nil {
 		return fmt.Errorf("compare with the baseline: %w", err)
 	}
