@@ -19,6 +19,7 @@ import (
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding/export"
 	engine "github.com/mobileops/mobileops/internal/integrity"
+	"github.com/mobileops/mobileops/internal/integrity/history"
 	"github.com/mobileops/mobileops/internal/integrity/htmlreport"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
@@ -197,7 +198,10 @@ func writePage(ctx context.Context, w io.Writer, e *engine.Engine, r *engine.Rep
 		here := *e
 		here.Anchors = nil
 		if p.Trust, err = here.Trust(ctx); err != nil {
-			return err
+			if ctx.Err() != nil {
+				return err
+			}
+			p.Trust = &engine.Trust{Problems: []history.Problem{{What: "the history could not be looked at: " + err.Error()}}}
 		}
 	}
 	var page bytes.Buffer
