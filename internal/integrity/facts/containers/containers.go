@@ -21,6 +21,7 @@
 package containers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,9 +65,22 @@ const (
 	runtimeTime   = 30 * time.Second
 	maxContainers = 20_000
 	maxImages     = 50_000
-	maxList       = 128 << 20 // bytes of a list
-	maxOne        = 8 << 20   // bytes about one container
+	maxList       = 32 << 20 // bytes of a list
+	maxOne        = 4 << 20  // bytes about one container
+	maxTold       = 16 << 20 // bytes of facts of all runtimes
+	maxUser       = 1 << 20  // bytes of facts of the runtime of a user
 )
+
+// weight is about how many bytes facts are when they are kept.
+func weight(list []facts.Fact) (n int) {
+	for i := range list {
+		n += 256 + len(list[i].Key)
+		for name, v := range list[i].Attributes {
+			n += len(name) + len(v)
+		}
+	}
+	return n
+}
 
 // Default returns the endpoints of this host: those of the system whether or
 // not they are there, and those of users that are.
@@ -107,12 +121,21 @@ func (c Collector) Collect(ctx context.Context) ([]facts.Source, []facts.Fact, e
 	}
 	sources := []facts.Source{{Aspect: facts.Containers, Name: "runtimes", State: facts.OK}}
 	var all []facts.Fact
+	// What users answer must not crowd out what the system's runtimes answer.
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b Endpoint) int { return cmp.Compare(strings.Count(a.Name, ":"), strings.Count(b.Name, ":")) })
+	left := maxTold
 	docker := slices.ContainsFunc(list, func(e Endpoint) bool { return e.protocol() == "docker" })
 	for _, e := range list {
 		src := facts.Source{Aspect: facts.Containers, Name: e.Name, State: facts.OK, Detail: facts.Text(e.Socket)}
 		told, version, err := e.collectWithin(ctx, docker, runtimeTime)
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
+		}
+		if n := weight(told); err == nil && (n > left || strings.Contains(e.Name, ":") && n > maxUser) {
+			err = fmt.Errorf("it tells of too many containers and images: %d bytes", n)
+		} else if err == nil {
+			left -= n
 		}
 		switch {
 		case err == nil:

@@ -137,6 +137,43 @@ func TestRuntimesThatDoNotTell(t *testing.T) {
 	}
 }
 
+// TestTooMuchIsNotTold: a user cannot fill the baseline with containers, nor
+// keep those of the system out of it.
+func TestTooMuchIsNotTold(t *testing.T) {
+	dir := shortDir(t)
+	serve := func(name string, n int) Endpoint {
+		path := filepath.Join(dir, strings.ReplaceAll(name, ":", "-"))
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/version":
+				w.Write([]byte("{}"))
+			case "/images/json":
+				w.Write([]byte("[" + strings.Repeat(`{"Id":"x","RepoTags":["`+strings.Repeat("y", 4000)+`"]},`, n) + "{}]"))
+			default:
+				w.Write([]byte("[]"))
+			}
+		})}
+		go s.Serve(l)
+		t.Cleanup(func() { s.Close() })
+		return Endpoint{name, path}
+	}
+	sources, _, err := Collector{Endpoints: []Endpoint{serve("docker:1", 300), serve("docker", 3000), serve("podman:1", 10), serve("podman", 3000)}}.Collect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for _, s := range sources[1:] {
+		got += s.Name + " " + string(s.State) + ", "
+	}
+	if want := "docker ok, podman failed, docker:1 failed, podman:1 ok, "; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestEndpoints(t *testing.T) {
 	run := shortDir(t)
 	for _, dir := range []string{"user/1000/podman", "user/1001"} {

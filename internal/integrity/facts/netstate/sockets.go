@@ -49,6 +49,9 @@ var transports = [...]struct {
 // sockets tells what listens, and which programs these are.
 func sockets(g *gathering) {
 	list, packet, holders, whole, err := g.held()
+	if n := len(list) + len(packet); err == nil && n > maxSockets {
+		err = fmt.Errorf("there are %d sockets that listen, too many to tell (see them: ss -lntup)", n)
+	}
 	if err != nil {
 		g.told("sockets", err, "")
 		g.told("programs", err, "")
@@ -91,6 +94,9 @@ func sockets(g *gathering) {
 		g.unbound("raw", "packet", holders[s.inode], finding.Medium)
 	}
 }
+
+// maxSockets bounds what is told: there is no host with a use for more.
+const maxSockets = 50_000
 
 // noProcess is the program of a socket that no process of this host has open:
 // one of another PID namespace has it, or a process that is being hidden.
