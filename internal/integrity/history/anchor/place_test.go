@@ -149,6 +149,13 @@ type server struct {
 	behave func(w http.ResponseWriter, r *http.Request) bool // true: it answered
 }
 
+// answer lets something else answer from now on.
+func (s *server) answer(behave func(w http.ResponseWriter, r *http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.behave = behave
+}
+
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -224,24 +231,24 @@ func TestHTTP(t *testing.T) {
 	}
 	unreachable("no token", place(Options{CA: ca}), "401 Unauthorized")
 	unreachable("unknown authority", place(Options{TokenFile: token}), "certificate signed by unknown authority")
-	s.behave = func(w http.ResponseWriter, r *http.Request) bool {
+	s.answer(func(w http.ResponseWriter, r *http.Request) bool {
 		http.Redirect(w, r, "https://elsewhere.example/", http.StatusFound)
 		return true
-	}
+	})
 	unreachable("redirect", place(Options{CA: ca}), "redirects to https://elsewhere.example/")
-	s.behave = func(w http.ResponseWriter, r *http.Request) bool {
+	s.answer(func(w http.ResponseWriter, r *http.Request) bool {
 		io.WriteString(w, strings.Repeat("x", maxResponse+1))
 		return true
-	}
+	})
 	unreachable("endless", place(Options{CA: ca}), "more than")
-	s.behave = func(w http.ResponseWriter, r *http.Request) bool {
+	s.answer(func(w http.ResponseWriter, r *http.Request) bool {
 		io.WriteString(w, "<html>Please log in</html>")
 		return true
-	}
+	})
 	unreachable("portal", place(Options{CA: ca}), "something else than anchors")
-	s.behave = func(w http.ResponseWriter, r *http.Request) bool { time.Sleep(300 * time.Millisecond); return true }
+	s.answer(func(w http.ResponseWriter, r *http.Request) bool { time.Sleep(300 * time.Millisecond); return true })
 	unreachable("slow", place(Options{CA: ca, Timeout: 100 * time.Millisecond}), "")
-	s.behave = func(w http.ResponseWriter, r *http.Request) bool { return r.Method == http.MethodPut } // takes it, keeps nothing
+	s.answer(func(w http.ResponseWriter, r *http.Request) bool { return r.Method == http.MethodPut }) // takes it, keeps nothing
 	if err := p.Write(t.Context(), anchorOf(9)); err == nil || !strings.Contains(err.Error(), "does not give it back") {
 		t.Errorf("a server that forgets: %v", err)
 	}
