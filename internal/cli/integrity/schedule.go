@@ -56,7 +56,8 @@ stays the same.
 
 The same schedule a second time changes nothing, another one for the same
 baseline replaces it, and a file that somebody edited is left alone without
---force. A schedule that is not kept becomes a finding, which integrity status
+--force. A systemd service may write to the state and to the anchors in files
+that are configured when it is made: make it again when these change. A schedule that is not kept becomes a finding, which integrity status
 and every check look for. Where systemd does not run nothing is started, and
 what must be run is said.`,
 		Example: `
@@ -213,15 +214,23 @@ func scheduleSettings(a *app.App) (env []string, dirs schedule.Dirs, err error) 
 		kind := l.Origins[key].Kind
 		return kind == "flag" || kind == "environment"
 	}
+	for _, k := range config.Keys() {
+		// The tree that was looked at for writing is not the one of the run.
+		if given(k.Name) && k.Name != "root" {
+			env = append(env, fmt.Sprintf("%s=%v", k.Env(), k.Value(&l.Config)))
+		}
+	}
 	for _, d := range []struct {
 		key, value string
 		to         *string
 	}{{"state_dir", l.StateDir, &dirs.State}, {"log_dir", l.LogDir, &dirs.Log}, {"run_dir", l.RunDir, &dirs.Run}} {
-		if given(d.key) {
-			env = append(env, "MOBILEOPS_"+strings.ToUpper(d.key)+"="+d.value)
-		}
 		if given(d.key) || given("state_dir") || l.Origins[d.key].Kind == "file" {
 			*d.to = d.value
+		}
+	}
+	for _, place := range l.Integrity.Anchors {
+		if file, ok := strings.CutPrefix(place, "file:"); ok {
+			dirs.Anchors = append(dirs.Anchors, filepath.Dir(file))
 		}
 	}
 	if file, named := config.FileOf(a.ConfigSources()); named {

@@ -64,6 +64,9 @@ type Dirs struct {
 	State string `json:"state,omitempty"`
 	Log   string `json:"log,omitempty"`
 	Run   string `json:"run,omitempty"`
+	// Anchors are the directories of files in which the end of the history is
+	// kept, such as that of another mount.
+	Anchors []string `json:"anchors,omitempty"`
 }
 
 // File is a file of a schedule.
@@ -147,7 +150,7 @@ func (s *Schedule) Check() error {
 	if s.Mail != "" && !validAddress(s.Mail) {
 		return failure.Errorf(failure.Usage, "%q cannot be mailed to: write one address or the name of a user", s.Mail)
 	}
-	for _, text := range slices.Concat([]string{s.Binary, s.Dirs.State, s.Dirs.Log, s.Dirs.Run}, s.Args, s.Env) {
+	for _, text := range slices.Concat([]string{s.Binary, s.Dirs.State, s.Dirs.Log, s.Dirs.Run}, s.Dirs.Anchors, s.Args, s.Env) {
 		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return failure.Errorf(failure.Usage, "%q cannot stand in a schedule: it has a control character", text)
 		}

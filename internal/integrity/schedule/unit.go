@@ -45,7 +45,7 @@ func (s *Schedule) units() ([]File, error) {
 	if s.Dirs.State != "" {
 		v.State = unitEscape(s.Dirs.State)
 	}
-	for _, dir := range []string{s.Dirs.State, s.Dirs.Log, s.Dirs.Run} {
+	for _, dir := range append([]string{s.Dirs.State, s.Dirs.Log, s.Dirs.Run}, s.Dirs.Anchors...) {
 		if dir != "" {
 			v.Writable = append(v.Writable, unitQuote("-"+dir))
 		}

@@ -102,13 +102,13 @@ func TestUnitsSatisfySystemd(t *testing.T) {
 func TestUnitsSayWhatWasAskedFor(t *testing.T) {
 	s := nightly(Systemd)
 	s.Mail, s.Args = "ops@example.org", []string{"integrity", "check", "--rehash-sample", "5%", "--name", "$x y"}
-	s.Env, s.Dirs = []string{"MOBILEOPS_STATE_DIR=/srv/a b"}, Dirs{State: "/srv/a b"}
+	s.Env, s.Dirs = []string{"MOBILEOPS_STATE_DIR=/srv/a b"}, Dirs{State: "/srv/a b", Anchors: []string{"/mnt/usb"}}
 	text := units(t, s)
 	for unit, lines := range map[string][]string{
 		".timer": {"OnCalendar=*-*-* 03:00:00", "RandomizedDelaySec=1800s", "FixedRandomDelay=yes", "Persistent=true", "WantedBy=timers.target"},
 		".service": {
 			`ExecStart=/usr/bin/mobileops integrity check --rehash-sample 5%% --name "$$x y"`, `Environment="MOBILEOPS_STATE_DIR=/srv/a b"`,
-			`ReadWritePaths="-/srv/a b"`, "ConditionPathExists=/srv/a b/state.db", "OnFailure=mobileops-integrity-check-mail.service",
+			`ReadWritePaths="-/srv/a b"`, "ReadWritePaths=-/mnt/usb", "ConditionPathExists=/srv/a b/state.db", "OnFailure=mobileops-integrity-check-mail.service",
 		},
 		"-mail.service": {"Type=oneshot"},
 	} {
