@@ -11,6 +11,8 @@ import (
 
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
+	"github.com/mobileops/mobileops/internal/integrity/facts/binaries"
 	"github.com/mobileops/mobileops/internal/integrity/history"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
 	"github.com/mobileops/mobileops/pkg/filehash"
@@ -20,8 +22,9 @@ import (
 type Difference struct {
 	Old, New Entry
 	Summary  Summary
-	Changes  []Change  // as in a report
-	Problems []Problem // what one of them could not read
+	Changes  []Change       // as in a report
+	Problems []Problem      // what one of them could not read
+	Drift    []facts.Change // of the facts that both have beside files
 	// Beyond counts entries that only one of both policies covers: whether they
 	// changed, nobody can tell.
 	Beyond int64
@@ -30,7 +33,7 @@ type Difference struct {
 // Kind is what it means for the exit status.
 func (d *Difference) Kind() failure.Kind {
 	k := failure.None
-	if len(d.Changes) > 0 {
+	if len(d.Changes)+len(d.Drift) > 0 {
 		k = failure.No
 	}
 	if len(d.Problems) > 0 {
@@ -109,7 +112,38 @@ func (e *Engine) Diff(ctx context.Context, from, to Entry) (*Difference, error) 
 	if err != nil {
 		return nil, interrupted(err, "nothing was compared")
 	}
-	return d.difference(from, to), nil
+	out := d.difference(from, to)
+	return out, e.diffFacts(out)
+}
+
+// diffFacts compares the facts of both, in the aspects that both looked at.
+func (e *Engine) diffFacts(d *Difference) error {
+	was, err := e.loadFacts(d.Old)
+	if err != nil || was == nil {
+		return err
+	}
+	now, err := e.loadFacts(d.New)
+	if err != nil || now == nil {
+		return err
+	}
+	changes, gaps := facts.Diff(was, now)
+	inFiles := map[string]bool{}
+	for i := range d.Changes {
+		inFiles[facts.Text(d.Changes[i].Path)] = true
+	}
+	for _, c := range changes {
+		if f := c.Fact(); f.Aspect == facts.Binaries && inFiles[binaries.Path(f)] {
+			continue // the change of the file says it already
+		}
+		d.Drift = append(d.Drift, c)
+	}
+	for _, g := range gaps {
+		if !g.Both { // what neither could ask, neither tells about
+			d.Problems = append(d.Problems, Problem{Path: []byte(g.Source.ID()), Kind: Unreadable, Before: true,
+				Reason: "one of the baselines could not ask it when it was taken"})
+		}
+	}
+	return nil
 }
 
 // differ joins two baselines: the newer one plays the part of the walk.

@@ -85,6 +85,7 @@ type diffReport struct {
 	Moved   int64           `json:"moved"`
 	Beyond  int64           `json:"beyond"` // entries that only one of both policies covers
 	Changes []changeReport  `json:"changes"`
+	Drift   []driftReport   `json:"drift"` // of what is known beside files
 	Errors  []problemReport `json:"errors"`
 }
 
@@ -120,11 +121,16 @@ func printDifference(a *app.App, d *engine.Difference) error {
 		return a.Streams.Document(diffReport{
 			Schema: "mobileops.integrity.diff/v1", Old: newBaselineReport(&d.Old), New: newBaselineReport(&d.New),
 			Added: s.Added, Removed: s.Removed, Changed: s.Changed, Moved: s.Moved, Beyond: d.Beyond,
-			Changes: changeReports(d.Changes), Errors: problemReports(d.Problems),
+			Changes: changeReports(d.Changes), Drift: some(driftReports(d.Drift)), Errors: problemReports(d.Problems),
 		})
 	case ui.JSONL:
 		lines := a.Streams.Lines()
 		for _, c := range changeReports(d.Changes) {
+			if err := lines.Print(c); err != nil {
+				return err
+			}
+		}
+		for _, c := range driftReports(d.Drift) {
 			if err := lines.Print(c); err != nil {
 				return err
 			}
@@ -134,16 +140,22 @@ func printDifference(a *app.App, d *engine.Difference) error {
 	if err := printChanges(a, &engine.Report{Changes: d.Changes}); err != nil {
 		return err
 	}
+	if err := printDrift(a, d.Drift); err != nil {
+		return err
+	}
 	if err := printProblems(a, d.Problems); err != nil {
 		return err
 	}
-	if a.Streams.Quiet && len(d.Changes) == 0 && len(d.Problems) == 0 {
+	if a.Streams.Quiet && d.Kind() == failure.None {
 		return nil
 	}
 	theme := a.Streams.Theme()
 	verdict := theme.Good("No changes")
 	if s.Differences() > 0 {
 		verdict = theme.Bad(fmt.Sprintf("%s changed, %s added, %s removed, %s moved", ui.Count(s.Changed), ui.Count(s.Added), ui.Count(s.Removed), ui.Count(s.Moved)))
+	}
+	if n := int64(len(d.Drift)); n > 0 {
+		verdict += ", " + theme.Bad(ui.Plural(n, "difference", "differences")+" beside files")
 	}
 	beyond := ""
 	if d.Beyond > 0 {
