@@ -80,7 +80,7 @@ func (e *Engine) anchorLock(ctx context.Context) (*state.Lock, error) {
 		return nil, err
 	}
 	for end := time.Now().Add(anchorWait); ; {
-		l, err := e.Store.Lock("integrity-anchors", "the anchors of the integrity history")
+		l, err := e.Store.Lock("anchors", "the anchors of the integrity history")
 		var held *state.HeldError
 		if !errors.As(err, &held) || time.Now().After(end) {
 			return l, err

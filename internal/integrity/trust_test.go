@@ -299,7 +299,7 @@ func TestAnchorsOfManyProcesses(t *testing.T) {
 	b.Anchors = places
 	b.taken("default", "x")
 	done := make(chan error)
-	for _, name := range []string{"a", "b", "c", "d"} {
+	for _, name := range []string{"a", "b", "c", "anchors"} { // which is also a lock's name
 		go func() {
 			e := &Engine{Store: state.New(b.Store.Dir(), state.Options{}), Tool: "test", Anchors: places}
 			done <- func() error {
