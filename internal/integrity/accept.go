@@ -44,6 +44,7 @@ type Accepted struct {
 	Drift        []facts.Change // accepted
 	RefusedDrift []DriftRefusal
 	Already      int // accepted before
+	already      []Change
 	Left         int // changes of the report that nobody asked to accept
 	Elapsed      time.Duration
 	Findings     finding.Summary
@@ -266,6 +267,7 @@ func (a *Accepted) examine(ctx context.Context, b *Opened, chosen []Change) erro
 		switch {
 		case reason == already:
 			a.Already++
+			a.already = append(a.already, *c)
 		case reason != "":
 			a.Refused = append(a.Refused, Refusal{*c, reason, attrs})
 		default:
@@ -379,7 +381,7 @@ func (e *Engine) acceptInto(ctx context.Context, b *Opened, a *Accepted, rep *Re
 	if err := e.carryContents(ctx, old, c, b.Tree, a.Changes, keep); err != nil {
 		return err
 	}
-	if err := e.carryOwners(ctx, old, &c, b.Tree, rep.Changes, a.Changes); err != nil {
+	if err := e.carryOwners(ctx, old, &c, b.Tree, rep.Changes, slices.Concat(a.Changes, a.already)); err != nil {
 		return err
 	}
 	if err := e.carryFacts(&c, known, a.Drift); err != nil {

@@ -55,6 +55,9 @@ func (e *Engine) settle(ctx context.Context, a *Accepted, rep *Report) error {
 		gone = append(gone, c.finding(rep))
 		seen = append(seen, c.AsFinding("watch-", rep))
 	}
+	for i := range a.already {
+		taken[string(a.already[i].Path)] = true
+	}
 	for i := range rep.Changes {
 		if c := &rep.Changes[i]; !taken[string(c.Path)] {
 			left[c.updateSubject()] = true

@@ -37,6 +37,7 @@ type classifier struct {
 	set      *packages.Set
 	archives *packages.Archives // nil: none
 	then     *packages.Owners   // nil: the baseline has none
+	distrust bool               // it has one that is not what it was: nothing counts as updated
 	before   map[string]packages.Package
 	changed  []string // names of packages that were installed, removed or updated since
 	single   *single
@@ -77,7 +78,9 @@ func (e *Engine) classify(ctx context.Context, r *Report, archiveDir string) err
 	}
 	if len(own.Managers) > 0 {
 		if c.then, err = e.loadOwners(r.Baseline); err != nil {
-			trouble(err)
+			// Who removes the table must not win by it.
+			c.distrust = true
+			trouble(fmt.Errorf("%w: nothing counts as an update of a package", err))
 		}
 		if err := c.look(ctx); err != nil {
 			if ctx.Err() != nil {
@@ -115,6 +118,8 @@ func (c *classifier) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	stranger := c.strangers()
+	list = slices.DeleteFunc(list, func(p packages.Package) bool { return stranger[p.Manager] })
 	c.versions = byName(list)
 	if c.then != nil {
 		c.before = byName(c.then.Packages())
@@ -153,13 +158,36 @@ func (c *classifier) look(ctx context.Context) error {
 	}
 	c.now = make(map[string][]packages.File, len(paths))
 	for i, p := range paths {
-		c.now[string(p)] = files[i]
+		c.now[string(p)] = slices.DeleteFunc(files[i], func(f packages.File) bool { return stranger[f.Package.Manager] })
 	}
 	c.hash(ctx)
 	if c.archives != nil {
 		return c.unpack(ctx)
 	}
 	return ctx.Err()
+}
+
+// strangers returns the package managers that had no package when the baseline
+// was taken. A database is a file that anybody with root can put somewhere, and
+// apk's is a text: what is in one that is new says nothing.
+func (c *classifier) strangers() map[packages.Manager]bool {
+	if c.then == nil {
+		return nil
+	}
+	known, strange := map[packages.Manager]bool{}, map[packages.Manager]bool{}
+	for _, p := range c.then.Packages() {
+		known[p.Manager] = true
+	}
+	own := c.report.Ownership
+	own.Managers = slices.DeleteFunc(own.Managers, func(m packages.Manager) bool {
+		if known[m] || len(known) == 0 {
+			return false
+		}
+		strange[m] = true
+		own.Problems = append(own.Problems, fmt.Sprintf("there was no package of %s when the baseline was taken: what its database says does not count before the next baseline", m))
+		return true
+	})
+	return strange
 }
 
 // byName indexes packages by name and architecture, which dpkg can install side
@@ -173,13 +201,28 @@ func byName(list []packages.Package) map[string]packages.Package {
 	return m
 }
 
-// leadsTo returns where a symbolic link leads, as text alone.
+// leadsTo returns where a symbolic link leads, as text alone; nil when that
+// cannot be told from the text, or is where others than root put files.
 func leadsTo(n *baseline.Record) []byte {
 	t := string(n.Target)
+	down := false
+	for part := range strings.SplitSeq(t, "/") {
+		if part == ".." && down {
+			return nil // the directory before it may be a link itself
+		}
+		down = down || part != "" && part != "." && part != ".."
+	}
 	if !strings.HasPrefix(t, "/") {
 		t = string(n.Dir) + "/" + t
 	}
-	return []byte(path.Clean(t))
+	to := []byte(path.Clean(t))
+	// Packages have these directories, and not what is in them.
+	for _, base := range []string{"/tmp", "/var/tmp", "/dev", "/proc", "/home", "/usr/local"} {
+		if within(to, []byte(base)) {
+			return nil
+		}
+	}
+	return to
 }
 
 // besides returns the configuration file that a package manager or an admin's
@@ -213,7 +256,7 @@ func (c *classifier) one(ctx context.Context, ch *Change, known bool) {
 	case gained == "":
 		return // no package manager: nobody knows whose it is
 	}
-	if gained != "" && !(v.class == PackageUpdate && v.rights) {
+	if gained != "" && !(v.class == PackageUpdate && v.rights && gained != newCapabilities) {
 		v.class, v.least, v.most = Suspicious, finding.High, finding.Critical
 		v.reason = join(gained, v.reason)
 	}
@@ -234,14 +277,16 @@ func (c *classifier) judge(ctx context.Context, ch *Change) verdict {
 	if ch.Now == nil {
 		return c.removed(ch.Path, files)
 	}
+	var v verdict
 	if len(files) == 0 {
-		return c.unowned(ch)
+		v = c.unowned(ch)
+	} else {
+		v = c.owned(ctx, ch, files)
 	}
-	v := c.owned(ctx, ch, files)
-	if v.class == PackageUpdate && ch.From != nil {
-		// The file is one of the package's; what it was moved away from must be
-		// explained as well.
-		if was := c.removed(ch.From, c.now[string(ch.From)]); was.class == PackageModified {
+	if ch.From != nil {
+		// What it was moved away from must be explained as well.
+		was := c.removed(ch.From, c.now[string(ch.From)])
+		if v.class == PackageUpdate && was.class != PackageUpdate || v.class == Unowned && was.class == PackageModified {
 			was.reason = fmt.Sprintf("%s, from where it was moved: %s", ch.From, was.reason)
 			return was
 		}
@@ -269,7 +314,7 @@ func (c *classifier) removed(p []byte, files []packages.File) verdict {
 		return verdict{class: PackageModified, pkg: f.Package, reason: "its package still has it", least: finding.Medium, most: finding.Critical}
 	}
 	if !owned {
-		if v, ok := c.explained(p); ok {
+		if v, ok := c.explained(p, nil); ok {
 			return v
 		}
 		return verdict{class: Unowned, reason: "no package had it", most: finding.Critical}
@@ -286,9 +331,10 @@ func (c *classifier) removed(p []byte, files []packages.File) verdict {
 
 // explained judges a file that no package has by what is known of packages'
 // scripts and triggers.
-func (c *classifier) explained(p []byte) (verdict, bool) {
+// now is how it was found, nil when it was removed.
+func (c *classifier) explained(p []byte, now *baseline.Record) (verdict, bool) {
 	if record, ok := bytes.CutPrefix(p, []byte("/var/lib/dpkg/info/")); ok {
-		if v, ok := c.dpkgRecord(record); ok {
+		if v, ok := c.dpkgRecord(record, now); ok {
 			return v, true
 		}
 	}
@@ -298,13 +344,20 @@ func (c *classifier) explained(p []byte) (verdict, bool) {
 	return verdict{}, false
 }
 
+// dpkgRecords are the names that files about a package end with
+// (deb-control(5) and the pages it refers to; "config" is debconf's).
+var dpkgRecords = []string{"list", "md5sums", "conffiles", "preinst", "postinst", "prerm", "postrm", "config", "templates", "triggers", "shlibs", "symbols"}
+
 // dpkgRecord judges a file of dpkg's own about a package: "NAME.EXTENSION" or
 // "NAME:ARCHITECTURE.EXTENSION". Among them are the digests that classes rest
 // on, and scripts that root runs at the next upgrade.
-func (c *classifier) dpkgRecord(file []byte) (verdict, bool) {
+func (c *classifier) dpkgRecord(file []byte, now *baseline.Record) (verdict, bool) {
 	dot := bytes.LastIndexByte(file, '.') // names may have dots in them
-	if dot < 0 {
+	if dot < 0 || !slices.Contains(dpkgRecords, string(file[dot+1:])) {
 		return verdict{}, false
+	}
+	if now != nil && (now.Info.Type() != unix.S_IFREG || now.Info.UID != 0 || now.Info.Mode&0o022 != 0) {
+		return verdict{}, false // nothing that dpkg writes
 	}
 	name := string(file[:dot])
 	bare, _, _ := strings.Cut(name, ":")
@@ -322,11 +375,12 @@ func (c *classifier) dpkgRecord(file []byte) (verdict, bool) {
 // unowned judges what is there and is no package's.
 func (c *classifier) unowned(ch *Change) verdict {
 	if base := besides(ch.Path); base != nil {
-		if files := c.now[string(base)]; len(files) > 0 {
+		files := c.now[string(base)]
+		if slices.ContainsFunc(files, func(f packages.File) bool { return f.Conffile }) && !programs(ch) {
 			return verdict{class: Conffile, pkg: files[0].Package, reason: "left beside the configuration file of its package", most: finding.Low}
 		}
 	}
-	if v, ok := c.explained(ch.Path); ok {
+	if v, ok := c.explained(ch.Path, ch.Now); ok {
 		return v
 	}
 	if n := ch.Now; c.leadsToPackage(n) && within(ch.Path, []byte("/etc")) {
@@ -362,6 +416,14 @@ func systemDir(p []byte) bool {
 	return false
 }
 
+// programs tells whether a change leaves something among the system's programs
+// that can be run.
+func programs(ch *Change) bool { return systemDir(ch.Path) && executable(ch.Now) }
+
+// newCapabilities is what gainsRights says of those: no database that is read
+// records them.
+const newCapabilities = "new capabilities"
+
 // gainsRights says which right to act as somebody else a change gives a file,
 // and "" for none.
 func gainsRights(ch *Change) string {
@@ -380,6 +442,10 @@ func gainsRights(ch *Change) string {
 			switch a.Name {
 			case "mode":
 				was = octal(a.Old)
+			case "uid":
+				was &^= unix.S_ISUID // as another user than before
+			case "gid":
+				was &^= unix.S_ISGID
 			case "type":
 				was = 0
 			}
@@ -393,7 +459,7 @@ func gainsRights(ch *Change) string {
 	case set&unix.S_ISGID != 0:
 		return fmt.Sprintf("newly setgid, and runs as group %d", n.Info.GID)
 	case caps:
-		return "new capabilities"
+		return newCapabilities
 	}
 	return ""
 }

@@ -18,15 +18,39 @@ import (
 )
 
 // owned judges what is there and belongs to a package, or to several that
-// share it.
+// share it. Of a directory, and with rpm of a file for several architectures,
+// it is enough that one of them explains it. Otherwise all of them must: dpkg
+// and apk let packages share a file only when it is the same in each, so one
+// that claims the file of another does not speak for it.
 func (c *classifier) owned(ctx context.Context, ch *Change, files []packages.File) verdict {
+	one := ch.Now.Info.Type() == unix.S_IFDIR || !slices.ContainsFunc(files, func(f packages.File) bool { return f.Package.Manager != packages.RPM })
 	v := c.ownedBy(ctx, ch, &files[0])
-	for i := 1; i < len(files) && v.class != PackageUpdate; i++ {
-		if other := c.ownedBy(ctx, ch, &files[i]); other.class == PackageUpdate {
+	for i := 1; i < len(files) && one == (v.class != PackageUpdate); i++ {
+		if other := c.ownedBy(ctx, ch, &files[i]); one == (other.class == PackageUpdate) {
 			v = other
 		}
 	}
+	if v.class == PackageUpdate && ch.Kind == Changed && !one {
+		return c.takenOver(ch, files, v)
+	}
 	return v
+}
+
+// takenOver judges a package's file that was another's before: that other one
+// must have changed with it, or have left the name to a diversion.
+func (c *classifier) takenOver(ch *Change, files []packages.File, v verdict) verdict {
+	if c.then == nil {
+		return v
+	}
+	then, owned := c.then.Lookup(ch.Path)
+	if !owned || c.updated(then) || slices.ContainsFunc(files, func(f packages.File) bool { return f.Alternative || f.Package.Name == then.Name }) {
+		return v
+	}
+	if now, there := c.versions[then.Name+":"+then.Arch]; !there || now != then {
+		return v
+	}
+	return verdict{class: PackageModified, pkg: v.pkg, least: finding.Medium, most: finding.Critical,
+		reason: fmt.Sprintf("it was of %s, which has not changed, and another package claims it now", then)}
 }
 
 func (c *classifier) ownedBy(ctx context.Context, ch *Change, f *packages.File) verdict {
@@ -39,6 +63,9 @@ func (c *classifier) ownedBy(ctx context.Context, ch *Change, f *packages.File) 
 		switch {
 		case !inArchive:
 			why = join(why, "no archive of this version is at hand")
+			if ch.Now.Info.Type() != unix.S_IFDIR {
+				v.most = finding.Medium // who brings archives wants to know
+			}
 		default:
 			match, why = c.content(ctx, ch.Now, arch)
 			if match == differs {
@@ -58,7 +85,7 @@ func (c *classifier) ownedBy(ctx context.Context, ch *Change, f *packages.File) 
 			return verdict{class: Conffile, pkg: v.pkg, reason: "its package lets it have any content", most: finding.Medium}
 		case !updated:
 			return verdict{class: PackageModified, pkg: v.pkg, reason: join("its package has not changed", why), least: finding.Medium, most: finding.Critical}
-		case !c.leadsToPackage(ch.Now):
+		case wasDirectory(ch), !c.leadsToPackage(ch.Now):
 			return verdict{class: PackageModified, pkg: v.pkg, reason: why, most: finding.Critical}
 		}
 		v.reason = "its package, which has changed, records no target of it; it leads to a package's file"
@@ -72,22 +99,74 @@ func (c *classifier) ownedBy(ctx context.Context, ch *Change, f *packages.File) 
 		case changesContent(ch):
 			return verdict{class: PackageModified, pkg: v.pkg, least: finding.High, most: finding.Critical,
 				reason: "its content has changed and its package has not, and yet it is what the package database says: it was wrong before, or the database was altered"}
+		case c.unheardOf(ch, v.pkg):
+			return verdict{class: PackageModified, pkg: v.pkg, least: finding.High, most: finding.Critical,
+				reason: "its package has not changed and did not have it, and now the package database says so: the database was altered"}
 		default:
 			v.most = finding.Low
 			v.reason = join(v.reason, "its content is as in the package database, and its package has not changed")
 		}
 	}
-	switch c.permissions(ch.Now, f) {
-	case differs:
-		return verdict{class: PackageModified, pkg: v.pkg, reason: "its owner or permissions are not those of its package", least: finding.Medium, most: finding.Critical}
-	case matches:
-		v.rights = true
-	case unknown:
-		if changesRights(ch) && !updated {
-			return verdict{class: PackageModified, pkg: v.pkg, reason: "its owner, permissions or links were changed, and its package was not", least: finding.Medium, most: finding.Critical}
-		}
+	recorded := c.permissions(ch.Now, f)
+	why = ""
+	switch {
+	case recorded == differs:
+		why = "its owner or permissions are not those of its package"
+	case !vouched && !updated && changesRights(ch):
+		why = "its owner, permissions or links were changed, and its package was not"
+	case recorded == unknown && opens(ch):
+		why = "its owner, permissions or links are others than before, or everybody may write it, and the package database does not record them"
+	case addsRights(ch):
+		why = "it has an access control list or attributes that no package brings"
 	}
+	if why != "" {
+		return verdict{class: PackageModified, pkg: v.pkg, reason: why, least: finding.Medium, most: finding.Critical}
+	}
+	// What dpkg knows of permissions are overrides, which packages do not bring.
+	v.rights = recorded == matches && (vouched || v.pkg.Manager != packages.Dpkg)
 	return v
+}
+
+// unheardOf tells whether a package that has not changed did not have at a
+// path what it is said to have there now.
+func (c *classifier) unheardOf(ch *Change, p packages.Package) bool {
+	if c.then == nil || ch.Kind == Changed {
+		return false
+	}
+	then, owned := c.then.Lookup(ch.Path)
+	return !owned || then.Name != p.Name && ch.Now.Info.Type() != unix.S_IFDIR
+}
+
+// wasDirectory tells whether there was a directory before: what is in it, or
+// seems to be, is another matter now.
+func wasDirectory(ch *Change) bool {
+	return slices.ContainsFunc(ch.Attributes, func(a Attribute) bool { return a.Name == "type" && a.Old == typeName(unix.S_IFDIR) })
+}
+
+// opens tells whether a change is one of owner or permissions, or adds what
+// everybody may write.
+func opens(ch *Change) bool {
+	if n := ch.Now; n.Info.Type() != unix.S_IFLNK && n.Info.Mode&0o002 != 0 && n.Info.Mode&unix.S_ISVTX == 0 {
+		return true
+	}
+	return slices.ContainsFunc(ch.Attributes, func(a Attribute) bool {
+		return a.Name == "mode" || a.Name == "uid" || a.Name == "gid" || a.Name == "links" && ch.Now.Info.Type() != unix.S_IFDIR
+	})
+}
+
+// addsRights tells whether a change gives an entry an access control list,
+// another attribute or a flag. Unpacking a package anew takes them away.
+func addsRights(ch *Change) bool {
+	if ch.Kind == Added && slices.ContainsFunc(ch.Now.Xattrs, func(x filehash.Xattr) bool { return strings.HasPrefix(x.Name, "system.posix_acl_") }) {
+		return true
+	}
+	return slices.ContainsFunc(ch.Attributes, func(a Attribute) bool {
+		switch a.Name {
+		case "acl", "flags", "xattrs":
+			return a.New != "none"
+		}
+		return false
+	})
 }
 
 // changesContent tells whether a change is one of what is in a file or where a
@@ -112,6 +191,9 @@ func (c *classifier) source(p packages.Package) string {
 
 // updated tells whether a package was installed or changed since the baseline.
 func (c *classifier) updated(p packages.Package) bool {
+	if c.distrust {
+		return false
+	}
 	if c.then == nil {
 		return true // nobody knows: what the database says is all there is
 	}
@@ -123,7 +205,7 @@ func (c *classifier) modified(ch *Change, f *packages.File, pkg packages.Package
 	switch {
 	case f.Ghost:
 		return verdict{class: Conffile, pkg: pkg, reason: "its package lets it have any content", most: finding.Medium}
-	case f.Conffile:
+	case f.Conffile && !programs(ch):
 		return verdict{class: Conffile, pkg: pkg, reason: "a configuration file that is not as its package brought it", most: finding.Critical}
 	case executable(ch.Now):
 		return verdict{class: Suspicious, pkg: pkg, reason: "a program or library that is in no known version of its package: " + why, least: finding.High, most: finding.Critical}
@@ -159,6 +241,9 @@ const (
 func (c *classifier) content(ctx context.Context, n *baseline.Record, f *packages.File) (match, string) {
 	switch n.Info.Type() {
 	case unix.S_IFDIR:
+		if !f.Digest.IsZero() || f.LinkTarget != "" {
+			return differs, "it is a directory now"
+		}
 		return matches, ""
 	case unix.S_IFLNK:
 		return c.link(n, f)

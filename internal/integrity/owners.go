@@ -87,22 +87,26 @@ func (e *Engine) loadOwners(c Entry) (*packages.Owners, error) {
 }
 
 // carryOwners gives a new baseline the table of the former one, in which those
-// packages are as they are now all of whose changes were accepted. Others stay
-// as they were, so that what is left of their changes is still known as theirs.
-func (e *Engine) carryOwners(ctx context.Context, old Entry, c *Entry, tree string, reported, accepted []Change) error {
+// packages are as they are now all of whose changes are settled: accepted now or
+// before. Others stay as they were, so that what is left of their changes is
+// still known as theirs; so do those that have yet another version by now, of
+// which nothing was reported.
+func (e *Engine) carryOwners(ctx context.Context, old Entry, c *Entry, tree string, reported, settled []Change) error {
 	c.Owners = baseline.Hash{}
 	then, err := e.loadOwners(old)
 	if err != nil || then == nil {
 		return err
 	}
-	taken, done := map[string]bool{}, map[string]bool{}
-	for i := range accepted {
-		taken[packageName(&accepted[i])] = true
-		done[string(accepted[i].Path)] = true
+	taken, done := map[string]bool{}, map[string]bool{} // by Change.updateSubject, by path
+	versions := map[string]bool{}                       // by Package.String
+	for i := range settled {
+		taken[settled[i].updateSubject()] = true
+		done[string(settled[i].Path)] = true
+		versions[settled[i].Package] = true
 	}
 	for i := range reported {
 		if ch := &reported[i]; !done[string(ch.Path)] {
-			delete(taken, packageName(ch))
+			delete(taken, ch.updateSubject())
 		}
 	}
 	delete(taken, "")
@@ -114,7 +118,17 @@ func (e *Engine) carryOwners(ctx context.Context, old Entry, c *Entry, tree stri
 		return err
 	}
 	defer set.Close()
-	now, err := set.OwnersSince(ctx, then, func(p packages.Package) bool { return taken[p.Name] })
+	list, err := set.Packages(ctx)
+	if err != nil {
+		return err
+	}
+	subject := func(p packages.Package) string { return (&Change{Package: p.String()}).updateSubject() }
+	for _, p := range list {
+		if !versions[p.String()] {
+			delete(taken, subject(p))
+		}
+	}
+	now, err := set.OwnersSince(ctx, then, func(p packages.Package) bool { return taken[subject(p)] })
 	if err != nil {
 		return err
 	}
