@@ -62,6 +62,9 @@ func parseAnchor(s string, o anchor.Options) (anchor.Place, error) {
 // the next check; what speaks against the history is an error.
 func keepAnchors(ctx context.Context, a *app.App, e *engine.Engine) error {
 	states, err := e.PushAnchors(ctx)
+	if errors.Is(err, context.Canceled) {
+		return failure.New(failure.Interrupted, "interrupted: what was done is done, and the next check keeps the anchors")
+	}
 	if err != nil {
 		return err
 	}
