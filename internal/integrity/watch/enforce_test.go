@@ -147,7 +147,7 @@ func TestAllowLists(t *testing.T) {
 	if err != nil || bytes.Count(list, []byte("\n")) != 1 || !bytes.Contains(list, []byte(`/other/tool"`)) {
 		t.Errorf("%s, %v", list, err)
 	}
-	w = h.watch(enforcing(&Enforce{}))
+	h.watch(enforcing(&Enforce{}))
 	for script, want := range map[string]int{"other/tool --version": 0, "other/named --version": 126} {
 		if status, out := h.try(script); status != want {
 			t.Errorf("with the list: %s: %d %s", script, status, out)
@@ -210,7 +210,7 @@ func TestTrialEndsByItselfUnlessConfirmed(t *testing.T) {
 		t.Errorf("without a watch: %v", err)
 	}
 
-	w = h.watch(enforcing(&Enforce{Trial: time.Second, Control: control}))
+	h.watch(enforcing(&Enforce{Trial: time.Second, Control: control}))
 	if said, err := Command(control, "keep"); err != nil || !strings.Contains(said, "stays in force") {
 		t.Errorf("%q, %v", said, err)
 	}

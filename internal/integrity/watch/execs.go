@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execs remembers programs that were started within the last seconds. A program
+// execs remembers the programs that were started last. A program
 // such as touch(1) has ended before an event of it can be read; when it was
 // started, which the kernel's process connector tells (CN_PROC,
 // Documentation/driver-api/connector.rst), it still has its libraries to load.
@@ -33,6 +33,7 @@ type started struct {
 	p     *Process // its Args as they are, without Parents
 	ppid  int
 	at    time.Time
+	forks uint64   // how many processes had been started then
 	whole *Process // with both; nil: nobody has asked
 }
 
@@ -150,7 +151,7 @@ func (x *execs) started(pid int32) {
 	if _, again := x.recent[pid]; !again {
 		x.order = append(x.order, pid)
 	}
-	x.recent[pid] = started{p: p, ppid: ppid, at: now}
+	x.recent[pid] = started{p: p, ppid: ppid, at: now, forks: x.procs.forks.count(forksAge)}
 }
 
 // complete returns what was read when a process was started that had ended when
@@ -162,7 +163,7 @@ func (x *execs) complete(p *Process, at time.Time) *Process {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	s, ok := x.recent[int32(p.PID)]
-	if d := at.Sub(s.at); !ok || d > trust || d < -trust {
+	if !ok || s.at.After(at.Add(forksAge)) || !x.later.forks.unused(s.forks) {
 		return p
 	}
 	if s.whole == nil {

@@ -173,6 +173,7 @@ func (s *fanSource) run(context.Context) error {
 	hurry()
 	defer s.procs.close()
 	buf := make([]byte, readBytes)
+	var last time.Time
 	for {
 		if s.w.o.slow != nil {
 			s.w.o.slow()
@@ -206,8 +207,19 @@ func (s *fanSource) run(context.Context) error {
 		if err != nil {
 			return err
 		}
+		// A process that is known and goes on, such as one that unpacks an
+		// archive, need not wake this thread for each of its events: those that
+		// wait are merged. A process that nobody knows is looked at at once.
+		if s.procs.fresh == 0 && now.Sub(last) < napTime && n < readBytes/2 {
+			unix.Nanosleep(&unix.Timespec{Nsec: int64(napTime)}, nil)
+		}
+		last = time.Now()
 	}
 }
+
+// napTime is for how long events of known processes may wait. The kernel's
+// queue holds what a hundred times as many processors make in it.
+const napTime = 3 * time.Millisecond
 
 // event looks at one event.
 func (s *fanSource) event(ev *event, now time.Time) {

@@ -51,7 +51,6 @@ const (
 	maxProcesses = 512     // kept, each with a pidfd
 	maxCommand   = 4 << 10 // bytes of a command line
 	maxAncestors = 4
-	trust        = time.Second
 )
 
 // processes finds out about processes. Short-lived ones vanish, so it is asked
@@ -60,12 +59,14 @@ const (
 // A number alone is no identity: what is read under it belongs to the process
 // of the event when that process, which the event's pidfd stands for, is still
 // there afterwards. Of a process that is gone, what is known from earlier
-// events, or from its start (execs.go), stands when it was seen alive within the
-// last second: no kernel gives all its numbers away in that time.
+// events, or from its start (execs.go), stands as long as the kernel cannot have
+// given its number to another one (forks.go).
 type processes struct {
 	known map[int32]*seen
 	boot  time.Time
 	batch int
+	fresh int // processes that the batch at hand brought
+	forks *forks
 	buf   []byte
 }
 
@@ -73,10 +74,10 @@ type processes struct {
 type seen struct {
 	p     *Process
 	pidfd int
-	stat  int    // its /proc/PID/stat, open: it can be read as long as the process is there
-	image string // where the kernel put its program, anew with each execve(2)
-	batch int    // of its latest event
-	alive time.Time
+	stat  int       // its /proc/PID/stat, open: it can be read as long as the process is there
+	image string    // where the kernel put its program, anew with each execve(2)
+	batch int       // of its latest event
+	alive uint64    // how many processes had been started when it was last seen alive
 	read  time.Time // when everything was read
 }
 
@@ -85,7 +86,7 @@ type seen struct {
 const again = time.Second
 
 func newProcesses() *processes {
-	return &processes{known: map[int32]*seen{}, boot: bootTime(), buf: make([]byte, maxCommand)}
+	return &processes{known: map[int32]*seen{}, boot: bootTime(), forks: newForks(), buf: make([]byte, maxCommand)}
 }
 
 // bootTime is when the clock of start times began.
@@ -98,7 +99,7 @@ func bootTime() time.Time {
 }
 
 // next begins another batch of events that were read together.
-func (c *processes) next() { c.batch++ }
+func (c *processes) next() { c.batch, c.fresh = c.batch+1, 0 }
 
 // close gives all descriptors back.
 func (c *processes) close() {
@@ -140,7 +141,7 @@ func (c *processes) check(pid int32, pidfd int, s *seen) *Process {
 	now := time.Now()
 	if s != nil {
 		if image, _, ok := image(c.pread(s.stat)); ok {
-			s.alive = now
+			s.alive = c.forks.count(forksAge)
 			if image == s.image && now.Sub(s.read) < again {
 				s.batch = c.batch
 				if pidfd >= 0 {
@@ -148,25 +149,26 @@ func (c *processes) check(pid int32, pidfd int, s *seen) *Process {
 				}
 				return s.p
 			}
-		} else if pidfd < 0 && now.Sub(s.alive) <= trust {
+		} else if pidfd < 0 && c.forks.unused(s.alive) {
 			s.batch = c.batch
 			return s.p
 		}
 	}
+	c.fresh++
 	if pidfd < 0 {
 		if s != nil {
 			c.drop(pid, s)
 		}
 		return c.ended(pid)
 	}
-	next := &seen{pidfd: pidfd, batch: c.batch, alive: now, read: now}
+	next := &seen{pidfd: pidfd, batch: c.batch, alive: c.forks.count(forksAge), read: now}
 	next.stat, _ = unix.Open("/proc/"+strconv.Itoa(int(pid))+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	next.image, _, _ = image(c.pread(next.stat))
 	next.p = c.read(pid)
 	if !alive(pidfd) {
 		// What was read may be of another process by now.
 		c.drop(pid, next)
-		if s != nil && now.Sub(s.alive) <= trust {
+		if s != nil && c.forks.unused(s.alive) {
 			c.known[pid], s.batch = s, c.batch
 			return s.p
 		}
@@ -239,7 +241,7 @@ func (c *processes) pread(fd int) []byte {
 func (c *processes) ended(pid int32) *Process {
 	p := &Process{PID: int(pid), UID: -1, LoginUID: -1, Exited: true}
 	c.room()
-	c.known[pid] = &seen{p: p, pidfd: -1, stat: -1, batch: c.batch, alive: time.Now()}
+	c.known[pid] = &seen{p: p, pidfd: -1, stat: -1, batch: c.batch, alive: c.forks.count(forksAge)}
 	return p
 }
 

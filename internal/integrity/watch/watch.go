@@ -287,6 +287,7 @@ func (w *watcher) work(ctx context.Context, table *mounts) error {
 	}
 	ledgerDone := make(chan struct{})
 	rest.Go(func() { w.ledger.run(ledgerDone, w) })
+	defer context.AfterFunc(ctx, w.ledger.close)() // from then on nobody waits for room in it
 	source.Go(func() { w.keep(ctx, table) })
 	if w.o.Ready != nil {
 		w.o.Ready(w.source.mode())

@@ -219,11 +219,11 @@ line"; printf x >"$(printf 'etc/\377bytes')"; sleep 0.1`)
 func TestDirectoryGoneAndMadeAgain(t *testing.T) {
 	h := newHost(t)
 	w := h.watch()
-	pid := h.sh(`rm -r etc/sub; sleep 0.1`)
-	_ = pid
+	h.sh(`rm -r etc/sub; sleep 0.1`)
 	r := w.file("sub/c", Removed)
-	if filepath.Base(r.Process.Program()) != "rm" {
-		t.Errorf("%+v", r.Process)
+	// On a busy machine rm can be gone before anything was read of it.
+	if p := r.Process; p.PID <= 0 || p.Known() && filepath.Base(p.Program()) != "rm" || !p.Known() && !p.Exited {
+		t.Errorf("%+v", p)
 	}
 	w.file("sub", Removed)
 	h.awaitFindings("watch-removed sub", "watch-removed sub/c")
