@@ -4,9 +4,12 @@ package main
 
 import (
 	"context"
+	"math"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"syscall"
 
 	"github.com/mobileops/mobileops/internal/cli"
@@ -25,9 +28,31 @@ func main() {
 	// soft one, keeps the process below 64 MiB all the same, with the files
 	// that it maps.
 	debug.SetGCPercent(300)
-	debug.SetMemoryLimit(36 << 20)
+	debug.SetMemoryLimit(memoryLimit)
+	relaxWhenFull()
 	ctx := interruptible(context.Background())
 	os.Exit(cli.Main(ctx, os.Args, ui.System(os.Getenv), os.Getenv))
+}
+
+const memoryLimit = 36 << 20
+
+// relaxWhenFull lifts the memory limit when what is in use comes near to it, as
+// it does with a report of a hundred thousand changes: the collector would
+// otherwise run all the time and free nothing. It looks after each collection.
+func relaxWhenFull() {
+	type sentinel struct{ _ [16]byte }
+	var collected func(*sentinel)
+	collected = func(*sentinel) {
+		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		metrics.Read(live)
+		if live[0].Value.Kind() == metrics.KindUint64 && live[0].Value.Uint64() > memoryLimit/2 {
+			debug.SetGCPercent(100)
+			debug.SetMemoryLimit(math.MaxInt64)
+			return
+		}
+		runtime.SetFinalizer(new(sentinel), collected)
+	}
+	runtime.SetFinalizer(new(sentinel), collected)
 }
 
 // interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP

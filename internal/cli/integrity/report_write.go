@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -105,10 +103,6 @@ func runReport(ctx context.Context, a *app.App, o *reportOptions) error {
 	if err != nil {
 		return err
 	}
-	// A report is held as a whole. Under the limit that main sets, one of 100,000
-	// changes would spend ten times as long collecting garbage.
-	debug.SetMemoryLimit(math.MaxInt64)
-	debug.SetGCPercent(50)
 	r, entry, err := e.LoadReport(ctx, o.name, o.report)
 	if err != nil {
 		return err
