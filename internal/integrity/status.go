@@ -15,7 +15,7 @@ import (
 
 // WatchLock is the name of the lock that a watch of a baseline holds for as
 // long as it runs.
-func WatchLock(name string) string { return "integrity-watch-" + name }
+func WatchLock(name string) string { return "watch-" + name }
 
 // Status says how the watch over the files of this host stands. It is made from
 // the catalogue alone: no baseline is opened, and nothing is verified.

@@ -180,7 +180,7 @@ func access(err error) error {
 
 // lock keeps two processes from writing the same files.
 func (i *Installer) lock(doing string) (*state.Lock, error) {
-	return i.Store.Lock("integrity-schedule", doing)
+	return i.Store.Lock("schedules", doing)
 }
 
 // Install writes a planned schedule into the tree and remembers it. The same

@@ -201,7 +201,7 @@ func Run(ctx context.Context, e *integrity.Engine, o Options) (*Summary, error) 
 		return nil, err
 	}
 	defer func() { opened.Close() }()
-	lock, err := e.Store.Lock("integrity-watch-"+opened.Entry.Name, "integrity watch")
+	lock, err := e.Store.Lock(integrity.WatchLock(opened.Entry.Name), "integrity watch")
 	if err != nil {
 		return nil, err
 	}
