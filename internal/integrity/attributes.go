@@ -123,6 +123,30 @@ func compareXattrs(old, now []filehash.Xattr, attrs policy.Attr) []Attribute {
 	return out
 }
 
+// Found says in the words of attributes what there is now, for somebody who has
+// nothing to compare it with; nothing of what was removed. Old is empty.
+func (c *Change) Found() []Attribute {
+	n := c.Now
+	if n == nil {
+		return nil
+	}
+	list := []Attribute{{Name: "type", New: typeName(n.Info.Mode)}}
+	if n.Info.Type() == unix.S_IFLNK {
+		list = append(list, Attribute{Name: "target", New: string(n.Target)})
+	} else {
+		list = append(list, Attribute{Name: "mode", New: modeText(n.Info.Mode)})
+	}
+	list = append(list, Attribute{Name: "uid", New: number(n.Info.UID)}, Attribute{Name: "gid", New: number(n.Info.GID)})
+	if n.Info.Type() == unix.S_IFREG {
+		list = append(list, Attribute{Name: "size", New: number(n.Info.Size)})
+	}
+	for i := range n.Xattrs {
+		_, name := xattrAttr(n.Xattrs[i].Name)
+		list = append(list, Attribute{Name: name, New: xattrText(&n.Xattrs[i])})
+	}
+	return list
+}
+
 func number[T int64 | uint32 | uint64](v T) string { return fmt.Sprint(v) }
 
 func timeText(t filehash.Time) string {

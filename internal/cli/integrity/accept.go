@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -161,12 +162,8 @@ func runAccept(ctx context.Context, a *app.App, o *acceptOptions, paths []string
 	}
 	opts.Drift, paths = splitFacts(paths)
 	if len(paths) > 0 {
-		list, err := absolute(a, paths, c.Root)
-		if err != nil {
+		if opts.Paths, err = reportedPaths(ctx, a, e, opts, paths, c.Root); err != nil {
 			return err
-		}
-		for _, p := range list {
-			opts.Paths = append(opts.Paths, []byte(p))
 		}
 	}
 	switch chosen := len(opts.Paths) + len(opts.Packages) + len(opts.Drift); {
@@ -214,6 +211,45 @@ func splitFacts(args []string) (ids, paths []string) {
 		}
 	}
 	return ids, paths
+}
+
+// reportedPaths returns the paths of a report that are meant by what was typed.
+// A symbolic link that has changed is meant itself, and never what it leads to
+// now; only where the report knows nothing of a path as it was typed, links on
+// the way are followed, so that /bin/ls stands for /usr/bin/ls.
+func reportedPaths(ctx context.Context, a *app.App, e *engine.Engine, o engine.AcceptOptions, typed []string, tree string) ([][]byte, error) {
+	r, _, err := e.LoadReport(ctx, o.Name, o.Report)
+	if err != nil {
+		return nil, err
+	}
+	has := func(p string) bool {
+		one := engine.AcceptOptions{Paths: [][]byte{[]byte(p)}}
+		_, err := one.Choose(r.Changes)
+		return err == nil
+	}
+	var out [][]byte
+	for _, given := range typed {
+		if given == "" { // an empty variable in a script; it does not mean the working directory
+			return nil, failure.Errorf(failure.Usage, "a PATH is empty")
+		}
+		if tree != "/" && !filepath.IsAbs(given) {
+			return nil, failure.Errorf(failure.Usage, "%q is not absolute: with --root, write paths as they are below it", given)
+		}
+		path, err := filepath.Abs(given)
+		if err != nil {
+			return nil, err
+		}
+		if tree == "/" && !has(path) {
+			if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil && has(filepath.Join(dir, filepath.Base(path))) {
+				path = filepath.Join(dir, filepath.Base(path))
+			} else if real, err := filepath.EvalSymlinks(path); err == nil && has(real) {
+				a.Streams.Notice("mobileops: integrity accept: %s leads to %s, which is taken", ui.Escape(given), ui.Escape(real))
+				path = real
+			}
+		}
+		out = append(out, []byte(path))
+	}
+	return out, nil
 }
 
 // askAll walks through a report and returns what was accepted.
@@ -322,6 +358,11 @@ func showChange(a *app.App, c *engine.Change, diff []byte, which string) {
 	}
 	if c.Package != "" {
 		fmt.Fprintf(out, "  package %s\n", ui.Escape(c.Package))
+	}
+	if c.Kind == engine.Added {
+		for _, at := range c.Found() {
+			fmt.Fprintf(out, "  %s: %s\n", at.Name, ui.Escape(at.New))
+		}
 	}
 	for _, at := range c.Attributes {
 		if at.Name == "content" && diff != nil {
