@@ -8,7 +8,7 @@ import (
 func TestFeedFitsTheTerminal(t *testing.T) {
 	for width, want := range map[int]string{
 		0:  "WHEN   PATH                  WHO\nnow    /a\nlater  /a/very/long/path/that/is/longer  somebody with a long name\n",
-		40: "WHEN   PATH              WHO\nnow    /a\nlater  …h/that/is/longer  somebody with…\n",
+		40: "WHEN   PATH                WHO\nnow    /a\nlater  …th/that/is/longer  somebody wit…\n",
 		24: "WHEN   PATH\nnow    /a\nlater  …h/that/is/longer\n",
 	} {
 		s, out, _ := Test(nil)
