@@ -25,9 +25,10 @@ var ErrDamagedReport = failure.New(failure.Untrustworthy, "stored report is dama
 // zstd frame of JSON lines, described in docs/formats/report.md.
 const reportSchema = "mobileops.integrity.report/v1"
 
-// maxReportLine bounds a line of a stored report: an entry with all its
-// extended attributes in base64, twice.
-const maxReportLine = 1 << 20
+// maxReportLine bounds a line of a stored report. The longest is that of an
+// entry with 256 KiB of extended attributes, in base64, of which each of up to
+// ten thousand was another one before (XATTR_LIST_MAX bounds their names).
+const maxReportLine = 16 << 20
 
 // reportLine is one line: the head first, then the changes and problems.
 type reportLine struct {

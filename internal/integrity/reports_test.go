@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/policy"
+	"github.com/mobileops/mobileops/pkg/filehash"
 	"golang.org/x/sys/unix"
 )
 
@@ -123,4 +126,38 @@ func FuzzReadReport(f *testing.F) {
 			t.Errorf("does not come back: %v", err)
 		}
 	})
+}
+
+// TestReportOfLargeAttributes: the owner of a file cannot make a report
+// unreadable by what he attaches to it, nor the findings large.
+func TestReportOfLargeAttributes(t *testing.T) {
+	for what, c := range map[string]struct{ n, size int }{"few and large": {5, 50000}, "many and small": {4000, 30}} {
+		t.Run(what, func(t *testing.T) {
+			name := "f"
+			attach := func(n, size int, fill byte) *baseline.Record {
+				r := &baseline.Record{Dir: []byte("/"), Name: []byte(name), Info: filehash.Info{Mode: unix.S_IFREG}}
+				for i := range n {
+					r.Xattrs = append(r.Xattrs, filehash.Xattr{Name: fmt.Sprintf("user.%06d", i), Value: bytes.Repeat([]byte{fill}, size)})
+				}
+				return r
+			}
+			old, now := attach(c.n, c.size, 200), attach(c.n, c.size, 201)
+			ch := Change{Path: []byte("/f"), Kind: Changed, Attributes: compareXattrs(old.Xattrs, now.Xattrs, policy.Xattrs), Now: now}
+			if len(ch.Attributes) != c.n {
+				t.Fatalf("%d attributes", len(ch.Attributes))
+			}
+			var buf bytes.Buffer
+			if err := writeReport(&buf, &Report{Changes: []Change{ch}}); err != nil {
+				t.Fatal(err)
+			}
+			r, err := readReport(&buf)
+			if err != nil || len(r.Changes) != 1 || len(r.Changes[0].Now.Xattrs) != c.n {
+				t.Fatal(err)
+			}
+			f := r.Changes[0].finding(r)
+			if n := len(f.Evidence["xattrs.new"]); n > 1<<20 {
+				t.Errorf("the finding has %d bytes of them", n)
+			}
+		})
+	}
 }

@@ -9,15 +9,29 @@ import (
 	"strings"
 
 	"github.com/mobileops/mobileops/pkg/filehash"
+	"github.com/zeebo/blake3"
 )
 
 // xattrText shows an extended attribute in the words of the tool that sets it:
 // an access control list as setfacl(1) takes it, capabilities as setcap(8)
-// does, others as getfattr(1) prints them; "none" when there is none.
+// does, others as getfattr(1) prints them; "none" when there is none. Whoever
+// owns a file can give it 64 KiB in each: of a long one the text has the
+// beginning and the digest, so that reports and findings stay small.
 func xattrText(x *filehash.Xattr) string {
 	if x == nil {
 		return "none"
 	}
+	text := wholeXattrText(x)
+	if len(text) <= maxXattrText {
+		return text
+	}
+	sum := blake3.Sum256(x.Value)
+	return fmt.Sprintf("%s... (%d bytes, BLAKE3 %x)", strings.ToValidUTF8(text[:maxXattrText], ""), len(x.Value), sum)
+}
+
+const maxXattrText = 1024
+
+func wholeXattrText(x *filehash.Xattr) string {
 	text, ok := "", false
 	switch x.Name {
 	case "system.posix_acl_access":
