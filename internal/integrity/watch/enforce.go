@@ -465,5 +465,9 @@ func (e *enforcer) report(x *execution, action, text string) {
 }
 
 func stateOf(st *unix.Stat_t) fileState {
-	return fileState{st.Dev, st.Ino, st.Size, [2]int64{st.Mtim.Sec, st.Mtim.Nsec}, [2]int64{st.Ctim.Sec, st.Ctim.Nsec}}
+	// They are 32 bits wide on some machines.
+	mtime, ctime := [2]int64{}, [2]int64{}
+	mtime[0], mtime[1] = st.Mtim.Unix()
+	ctime[0], ctime[1] = st.Ctim.Unix()
+	return fileState{st.Dev, st.Ino, st.Size, mtime, ctime}
 }

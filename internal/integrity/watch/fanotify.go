@@ -211,7 +211,8 @@ func (s *fanSource) run(context.Context) error {
 		// archive, need not wake this thread for each of its events: those that
 		// wait are merged. A process that nobody knows is looked at at once.
 		if s.procs.fresh == 0 && now.Sub(last) < napTime && n < readBytes/2 {
-			unix.Nanosleep(&unix.Timespec{Nsec: int64(napTime)}, nil)
+			nap := unix.NsecToTimespec(int64(napTime))
+			unix.Nanosleep(&nap, nil)
 		}
 		last = time.Now()
 	}
