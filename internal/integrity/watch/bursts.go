@@ -86,7 +86,7 @@ func newBursts(quiet, longest time.Duration, limit int) *bursts {
 // note adds an event. It waits while there is no room, unless the judge itself
 // calls it.
 func (b *bursts) note(n burst, wait bool) {
-	key := burstKey{string(n.path), n.proc}
+	key := burstKey{string(n.path), n.proc.same()}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	known := b.m[key]

@@ -154,16 +154,17 @@ func (x *execs) started(pid int32) {
 	x.recent[pid] = started{p: p, ppid: ppid, at: now, forks: x.procs.forks.count(forksAge)}
 }
 
-// complete returns what was read when a process was started that had ended when
-// its event was read, or p itself where nothing was. The judge alone calls it.
+// complete returns what was read when a process started the program that it ran
+// last, if it had ended when its event was read; p itself where nothing was. The
+// judge alone calls it.
 func (x *execs) complete(p *Process, at time.Time) *Process {
-	if x == nil || p == nil || p.Known() || p.PID <= 0 {
+	if x == nil || p == nil || !p.Exited || p.PID <= 0 {
 		return p
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	s, ok := x.recent[int32(p.PID)]
-	if !ok || s.at.After(at.Add(forksAge)) || !x.later.forks.unused(s.forks) {
+	if !ok || s.at.After(at.Add(forksAge)) || p.Known() && !s.at.After(p.asOf) || !x.later.forks.unused(s.forks) {
 		return p
 	}
 	if s.whole == nil {

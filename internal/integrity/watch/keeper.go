@@ -113,6 +113,7 @@ func (w *watcher) keep(ctx context.Context, t *mounts) {
 			<-ended
 		}
 	}()
+	t = w.remounted(t) // what was mounted since the table was read makes no news here
 	var beaten time.Time
 	seen, stamped := time.Time{}, time.Time{}
 	for ctx.Err() == nil {

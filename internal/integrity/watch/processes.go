@@ -22,7 +22,18 @@ type Process struct {
 	LoginUID int       // who logged in, whatever su and sudo did since; -1: nobody, or unknown
 	Cgroup   string
 	Parents  []Ancestor // the parent first, up to four
-	Exited   bool       // it had ended when its event was read; what is known nevertheless was read when it was started
+	Exited   bool       // it had ended when its event was read; what is known nevertheless was read before
+
+	origin *Process  // of one that has ended: the same while it lived
+	asOf   time.Time // and until when it certainly ran this program
+}
+
+// same is what all values for one process have in common.
+func (p *Process) same() *Process {
+	if p != nil && p.origin != nil {
+		return p.origin
+	}
+	return p
 }
 
 // Ancestor is a process above another one.
@@ -79,6 +90,18 @@ type seen struct {
 	batch int       // of its latest event
 	alive uint64    // how many processes had been started when it was last seen alive
 	read  time.Time // when everything was read
+	sure  time.Time // when it certainly ran what p says
+}
+
+// gone returns the process as one that has ended. What it executed since it was
+// last looked at, the judge finds out.
+func (s *seen) gone() *Process {
+	if !s.p.Exited {
+		p := *s.p
+		p.Exited, p.origin, p.asOf = true, s.p, s.sure
+		s.p = &p
+	}
+	return s.p
 }
 
 // again is how long what a process can change without executing another program
@@ -143,7 +166,7 @@ func (c *processes) check(pid int32, pidfd int, s *seen) *Process {
 		if image, _, ok := image(c.pread(s.stat)); ok {
 			s.alive = c.forks.count(forksAge)
 			if image == s.image && now.Sub(s.read) < again {
-				s.batch = c.batch
+				s.batch, s.sure = c.batch, now
 				if pidfd >= 0 {
 					unix.Close(pidfd)
 				}
@@ -151,7 +174,7 @@ func (c *processes) check(pid int32, pidfd int, s *seen) *Process {
 			}
 		} else if pidfd < 0 && c.forks.unused(s.alive) {
 			s.batch = c.batch
-			return s.p
+			return s.gone()
 		}
 	}
 	c.fresh++
@@ -161,7 +184,7 @@ func (c *processes) check(pid int32, pidfd int, s *seen) *Process {
 		}
 		return c.ended(pid)
 	}
-	next := &seen{pidfd: pidfd, batch: c.batch, alive: c.forks.count(forksAge), read: now}
+	next := &seen{pidfd: pidfd, batch: c.batch, alive: c.forks.count(forksAge), read: now, sure: now}
 	next.stat, _ = unix.Open("/proc/"+strconv.Itoa(int(pid))+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	next.image, _, _ = image(c.pread(next.stat))
 	next.p = c.read(pid)
@@ -170,7 +193,7 @@ func (c *processes) check(pid int32, pidfd int, s *seen) *Process {
 		c.drop(pid, next)
 		if s != nil && c.forks.unused(s.alive) {
 			c.known[pid], s.batch = s, c.batch
-			return s.p
+			return s.gone()
 		}
 		if s != nil {
 			c.drop(pid, s)
