@@ -257,7 +257,8 @@ func hashStable(fd int) (sum digest, state fileState, stable bool, err error) {
 		}
 		if state = stateOf(&before); state == stateOf(&after) {
 			copy(sum[:], h.Sum(nil))
-			return sum, state, before.Ctim.Sec+racyWindow < started, nil
+			changed, _ := before.Ctim.Unix()
+			return sum, state, changed+racyWindow < started, nil
 		}
 	}
 	return sum, state, false, errChanging
