@@ -39,7 +39,8 @@ type classifier struct {
 	then     *packages.Owners   // nil: the baseline has none
 	distrust bool               // it has one that is not what it was: nothing counts as updated
 	before   map[string]packages.Package
-	changed  []string // names of packages that were installed, removed or updated since
+	forged   map[packages.Package]bool // that claim a version which nobody installed
+	changed  []string                  // names of packages that were installed, removed or updated since
 	single   *single
 	now      map[string][]packages.File // by path
 	versions map[string]packages.Package
@@ -49,7 +50,7 @@ type classifier struct {
 }
 
 // classify gives every change its class, and the severity that goes with it.
-func (e *Engine) classify(ctx context.Context, r *Report, archiveDir string) error {
+func (e *Engine) classify(ctx context.Context, r *Report, archiveDir string, was *baseline.Reader) error {
 	if len(r.Changes) == 0 {
 		return nil
 	}
@@ -82,7 +83,7 @@ func (e *Engine) classify(ctx context.Context, r *Report, archiveDir string) err
 			c.distrust = true
 			trouble(fmt.Errorf("%w: nothing counts as an update of a package", err))
 		}
-		if err := c.look(ctx); err != nil {
+		if err := c.look(ctx, was); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -113,7 +114,7 @@ func (e *Engine) classify(ctx context.Context, r *Report, archiveDir string) err
 
 // look asks the databases about every path that matters: those of the changes,
 // where moved files were, and where links lead to.
-func (c *classifier) look(ctx context.Context) error {
+func (c *classifier) look(ctx context.Context, was *baseline.Reader) error {
 	list, err := c.set.Packages(ctx)
 	if err != nil {
 		return err
@@ -123,8 +124,13 @@ func (c *classifier) look(ctx context.Context) error {
 	c.versions = byName(list)
 	if c.then != nil {
 		c.before = byName(c.then.Packages())
+		cur := was.Cursor()
+		defer cur.Close()
+		if err := c.claimed(ctx, cur); err != nil {
+			return err
+		}
 		for name, p := range c.versions {
-			if c.before[name] != p {
+			if c.before[name] != p && !c.forged[p] {
 				c.changed = append(c.changed, name)
 			}
 		}
@@ -323,7 +329,7 @@ func (c *classifier) removed(p []byte, files []packages.File) verdict {
 	switch {
 	case !there:
 		return verdict{class: PackageUpdate, pkg: then, reason: "its package was removed"}
-	case now.Version != then.Version:
+	case now.Version != then.Version && !c.forged[now]:
 		return verdict{class: PackageUpdate, pkg: now, reason: fmt.Sprintf("its package no longer has it since it went from %s to %s", then.Version, now.Version)}
 	}
 	return verdict{class: PackageModified, pkg: now, reason: "its package has the same version as before and no longer lists it", least: finding.High, most: finding.Critical}

@@ -191,7 +191,7 @@ func (c *classifier) source(p packages.Package) string {
 
 // updated tells whether a package was installed or changed since the baseline.
 func (c *classifier) updated(p packages.Package) bool {
-	if c.distrust {
+	if c.distrust || c.forged[p] {
 		return false
 	}
 	if c.then == nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -292,4 +293,43 @@ func TestDatabaseChangesBeforeAccept(t *testing.T) {
 func sha1of(text string) string {
 	sum := sha1.Sum([]byte(text))
 	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// TestForgedVersion: a version that was written into the database, of a package
+// whose files nobody wrote anew, is no update. A real one is, though it leaves
+// a configuration file as it was.
+func TestForgedVersion(t *testing.T) {
+	i := startImage(t)
+	time.Sleep(1100 * time.Millisecond) // the files are older than the baseline, by the second
+	i.take()
+	i.install("one", "2.0", files{"/usr/bin/one": "one 2.0"})
+	status := i.path("var/lib/dpkg/status")
+	b, err := os.ReadFile(status)
+	i.must(err)
+	text := strings.Replace(string(b), "Package: two\n", "Package: two\nX-Two: x\n", 1)
+	head, tail, _ := strings.Cut(text, "X-Two: x\n")
+	i.must(os.WriteFile(status, []byte(head+strings.Replace(tail, "Version: 1.0", "Version: 1.1", 1)), 0o644))
+	i.must(os.WriteFile(i.path("usr/bin/two"), []byte("evil"), 0o755))
+	i.claim("two", "usr/bin/two")
+	i.put("usr/lib/two/evil", "evil")
+	i.claim("two", "usr/lib/two/evil")
+	r := i.compare(CompareOptions{})
+	i.noUpdate(r, "/usr/bin/two", "/usr/lib/two/evil", "/var/lib/dpkg/info/two.md5sums", "/var/lib/dpkg/info/two.list")
+	if got := class(r, "/usr/bin/one"); got != "package-update info" {
+		t.Errorf("the real update is %q", got)
+	}
+	if p := r.Ownership.Problems; len(p) != 1 || !strings.Contains(p[0], "two 1.1 (dpkg) was version 1.0 before, and /usr/lib/two/data was not written anew") {
+		t.Errorf("%q", p)
+	}
+	i.install("two", "1.2", files{"/usr/bin/two": "two 1.2", "/usr/lib/two/data": "data", "/etc/two.conf": "# two\n"})
+	r = i.compare(CompareOptions{})
+	if got := class(r, "/usr/bin/two"); got != "package-update info" || len(r.Ownership.Problems) != 0 {
+		t.Errorf("the real update is %q, %q", got, r.Ownership.Problems)
+	}
+	// Accepted in part, it still is one, though the rest is as in the baseline.
+	i.accept(AcceptOptions{Paths: [][]byte{[]byte("/usr/lib/two/data")}})
+	r = i.compare(CompareOptions{})
+	if got := class(r, "/usr/bin/two"); got != "package-update info" || len(r.Ownership.Problems) != 0 {
+		t.Errorf("after accepting a part of it, it is %q, %q", got, r.Ownership.Problems)
+	}
 }

@@ -49,6 +49,17 @@ func (s *single) open(path []byte) (*os.File, error) {
 	}
 }
 
+// stat returns the status of what is at a path, which no symbolic link leads to.
+func (s *single) stat(path []byte) (st unix.Stat_t, err error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+	fd, err := unix.Openat2(int(s.root.Fd()), string(bytes.TrimLeft(path, "/")), &how)
+	if err != nil {
+		return st, err
+	}
+	defer unix.Close(fd)
+	return st, unix.Fstat(fd, &st)
+}
+
 // errOther says that a file is no longer what the walk read.
 var errOther = fmt.Errorf("its content is no longer what was compared")
 
