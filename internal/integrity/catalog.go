@@ -138,8 +138,22 @@ func CheckName(name string) error {
 	return nil
 }
 
-// Open opens a catalogued baseline and verifies it against its Merkle root.
+// Open opens a catalogued baseline and verifies it against its Merkle root, and
+// its entry against its header.
 func (e *Engine) Open(c Entry) (*baseline.Reader, error) {
+	r, err := e.open(c)
+	if err != nil {
+		return nil, err
+	}
+	if p := c.restore(&r.Header); p != nil {
+		r.Close()
+		return nil, failure.Hint(fmt.Errorf("%w: %s", baseline.ErrDamaged, p.What), p.Next)
+	}
+	return r, nil
+}
+
+// open is Open without a look at the entry.
+func (e *Engine) open(c Entry) (*baseline.Reader, error) {
 	r, err := baseline.Open(e.file(c), c.Root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, failure.Hint(fmt.Errorf("%w: its file %s is missing", baseline.ErrDamaged, e.file(c)),
@@ -147,6 +161,29 @@ func (e *Engine) Open(c Entry) (*baseline.Reader, error) {
 	}
 	return r, err
 }
+
+// restore gives an entry the header that is in the baseline's file. The
+// catalogue has a copy of it, which says where the tree is, what of it could
+// not be read, and how much there is; only the one in the file is below the
+// root, so a copy that differs was altered, which is a problem. The name is the
+// history's affair: an import may change it.
+func (c *Entry) restore(h *baseline.Header) *history.Problem {
+	there := *h
+	there.ID, there.Name = c.ID, c.Name
+	a, err := json.Marshal(&c.Header)
+	b, err2 := json.Marshal(&there)
+	if errors.Join(err, err2) == nil && bytes.Equal(a, b) && h.ID == c.ID {
+		return nil
+	}
+	c.Header = there
+	return &history.Problem{
+		What: fmt.Sprintf("the entry of baseline %s@%.8s in the catalogue says something else than its file: it was altered", c.Name, c.ID),
+		Next: findWho + c.Name,
+	}
+}
+
+// findWho is what to do about an altered catalogue; the name belongs behind it.
+const findWho = "find out who did that; then take a new baseline: mobileops integrity baseline --name "
 
 func (e *Engine) file(c Entry) string { return e.path(c.ID + baseline.Ext) }
 

@@ -64,11 +64,14 @@ func (e *Engine) Compare(ctx context.Context, o CompareOptions) (*Report, error)
 	if err != nil {
 		return nil, err
 	}
-	r, err := e.Open(c)
+	r, err := e.open(c)
 	if err != nil {
 		return nil, trust.explain(err)
 	}
 	defer r.Close()
+	if p := c.restore(&r.Header); p != nil {
+		trust.Problems = append(trust.Problems, *p)
+	}
 	pol, err := policy.Parse(c.PolicyName, r.Policy)
 	if err != nil {
 		return nil, failure.Errorf(failure.Untrustworthy, "the policy in baseline %q: %w", c.Name, err)

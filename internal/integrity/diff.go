@@ -76,6 +76,10 @@ func (e *Engine) Diff(ctx context.Context, from, to Entry) (*Difference, error) 
 		return nil, err
 	}
 	defer newer.Close()
+	return e.diff(ctx, from, to, older, newer)
+}
+
+func (e *Engine) diff(ctx context.Context, from, to Entry, older, newer *baseline.Reader) (*Difference, error) {
 	was, err := policy.Parse(from.PolicyName, older.Policy)
 	if err != nil {
 		return nil, failure.Errorf(failure.Untrustworthy, "the policy in baseline %q: %w", from.Name, err)

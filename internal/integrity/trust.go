@@ -193,7 +193,6 @@ func (s *standing) compare(v *history.Verification) []history.Problem {
 	problem := func(counter uint64, next, format string, args ...any) {
 		out = append(out, history.Problem{Counter: counter, What: fmt.Sprintf(format, args...), Next: next})
 	}
-	const again = "find out who did that; then take a new baseline: mobileops integrity baseline --name "
 	known, current := map[string]bool{}, map[string]bool{}
 	for _, c := range s.entries {
 		known[c.ID] = true
@@ -201,14 +200,14 @@ func (s *standing) compare(v *history.Verification) []history.Problem {
 		r := v.Known(c.ID)
 		switch {
 		case r == nil:
-			problem(0, again+c.Name, "baseline %s is in the catalogue, and the history does not know it", ref)
+			problem(0, findWho+c.Name, "baseline %s is in the catalogue, and the history does not know it", ref)
 		case r.Name != c.Name || r.Root != c.Root || r.PolicyDigest != c.PolicyDigest || r.FactsDigest != c.Facts || r.OwnersDigest != c.Owners:
-			problem(r.Counter, again+c.Name, "baseline %s is not the one of record %d: its entry in the catalogue was altered", ref, r.Counter)
+			problem(r.Counter, findWho+c.Name, "baseline %s is not the one of record %d: its entry in the catalogue was altered", ref, r.Counter)
 		}
 		if c.Current {
 			current[c.Name] = true
 			if want := v.Current(c.Name); want != nil && want.ID != c.ID {
-				problem(want.Counter, again+c.Name, "the current baseline %q is %s, and by record %d it is %s@%.8s: another one was put in its place", c.Name, ref, want.Counter, want.Name, want.ID)
+				problem(want.Counter, findWho+c.Name, "the current baseline %q is %s, and by record %d it is %s@%.8s: another one was put in its place", c.Name, ref, want.Counter, want.Name, want.ID)
 			}
 		}
 	}
@@ -220,7 +219,7 @@ func (s *standing) compare(v *history.Verification) []history.Problem {
 				"baseline %q was taken on another host, %s, before the state directory came here", name, want.HostName)
 		}
 		if want := v.Current(name); !current[name] {
-			problem(want.Counter, again+name, "baseline %s@%.8s of record %d is gone from the catalogue, and no record says who removed it", name, want.ID, want.Counter)
+			problem(want.Counter, findWho+name, "baseline %s@%.8s of record %d is gone from the catalogue, and no record says who removed it", name, want.ID, want.Counter)
 		}
 	}
 	slices.SortFunc(s.files, func(a, b baselineFile) int { return cmp.Compare(a.id, b.id) })

@@ -328,3 +328,36 @@ func TestAnchorsOfManyProcesses(t *testing.T) {
 		t.Errorf("%+v", r.Trust)
 	}
 }
+
+// The catalogue's copy of a header says where the tree is, what could not be
+// read in it, and how much there is: with that altered, a check would look at
+// another tree, or nowhere.
+func TestHeaderInCatalogueAltered(t *testing.T) {
+	for name, alter := range map[string]func(b *bench, c *Entry){
+		"another tree": func(b *bench, c *Entry) { c.Tree = b.TempDir() },
+		"not read":     func(b *bench, c *Entry) { c.Unread = [][]byte{[]byte("/")} },
+		"no entries":   func(_ *bench, c *Entry) { c.Entries = 0 },
+		"began later":  func(_ *bench, c *Entry) { c.Started = c.Started.Add(time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, plainPolicy)
+			c := b.taken("default", "one")
+			b.compared("")
+			alter(b, &c)
+			v, err := json.Marshal(c)
+			b.must(err)
+			b.edit(func(tx *state.Tx) error { return tx.Bucket(catalogBucket).Put([]byte(c.ID), v) })
+			// The tree is compared all the same, by what the file says.
+			b.must(os.WriteFile(b.path("f"), []byte("two"), 0o644))
+			if r := b.compared("in the catalogue says something else than its file: it was altered"); len(r.Changes) != 1 {
+				t.Errorf("changes: %v", r.Changes)
+			}
+			if b.ruled("history-broken") != 1 {
+				t.Error("there is no finding")
+			}
+			if _, err := b.Open(c); failure.KindOf(err) != failure.Untrustworthy {
+				t.Error(err)
+			}
+		})
+	}
+}
