@@ -90,6 +90,9 @@ func (e *Engine) saveFacts(c *Entry, s *facts.Snapshot) error {
 // loadFacts reads the facts of a baseline; nil when it has none.
 func (e *Engine) loadFacts(c Entry) (*facts.Snapshot, error) {
 	if c.Facts == (baseline.Hash{}) {
+		if len(c.Aspects) > 0 {
+			return nil, fmt.Errorf("baseline %s@%s: %w: the catalogue names aspects, and there are no facts of them", c.Name, c.ID, facts.ErrDamaged)
+		}
 		return nil, nil
 	}
 	b, err := readAtMost(e.factsFile(c), facts.MaxEncoded)

@@ -360,4 +360,10 @@ func TestHeaderInCatalogueAltered(t *testing.T) {
 			}
 		})
 	}
+	b := newBench(t, plainPolicy)
+	c := b.taken("default", "one")
+	c.Aspects = []string{"network"}
+	if s, err := b.FactsOf(c); failure.KindOf(err) != failure.Untrustworthy {
+		t.Errorf("aspects without facts: %v, %v", s, err)
+	}
 }
