@@ -344,6 +344,9 @@ func (c *classifier) explained(p []byte, now *baseline.Record) (verdict, bool) {
 			return v, true
 		}
 	}
+	if now != nil && (now.Info.Type() == unix.S_IFREG && now.Info.Mode&0o111 != 0 || now.Info.Type() == unix.S_IFLNK && leadsTo(now) == nil) {
+		return verdict{}, false // what scripts write are indexes and settings, and links to what packages have
+	}
 	if name, severity, ok := generated.By(p, c.changed); ok {
 		return verdict{class: Unowned, reason: fmt.Sprintf("written by package scripts, and package %s has changed; its content cannot be compared with anything", name), most: severity}, true
 	}

@@ -53,7 +53,7 @@ func (i *image) noUpdate(r *Report, paths ...string) {
 		at := slices.IndexFunc(r.Changes, func(c Change) bool { return string(c.Path) == p })
 		if at < 0 {
 			i.Errorf("%s: no change", p)
-		} else if c := r.Changes[at]; c.Class == PackageUpdate || c.Severity.String() == "low" || c.Severity.String() == "info" {
+		} else if c := r.Changes[at]; c.Class == PackageUpdate || c.Class == "" || c.Severity.String() == "low" || c.Severity.String() == "info" {
 			i.Errorf("%s is %s %s: %s", p, c.Class, c.Severity, c.Reason)
 		}
 	}
@@ -189,10 +189,18 @@ func TestHidingPlaces(t *testing.T) {
 	i.put("usr/bin/two.dpkg-old", "evil")
 	i.put("var/lib/dpkg/info/one.d/evil.list", "evil")
 	i.put("var/lib/dpkg/info/one.payload", "evil")
+	i.put("etc/rc2.d/S01evil", "#!/bin/sh\n")
+	i.must(os.Chmod(i.path("etc/rc2.d/S01evil"), 0o755))
+	i.must(os.Symlink("/tmp/cache", i.path("usr/lib/one/__pycache__")))
 	i.must(os.Remove(i.path("var/lib/dpkg/info/one.md5sums")))
 	i.must(os.Symlink("/tmp/sums", i.path("var/lib/dpkg/info/one.md5sums")))
 	i.must(os.Chmod(i.path("var/lib/dpkg/info/one.list"), 0o666))
-	i.noUpdate(i.compare(CompareOptions{}), "/usr/bin/two.dpkg-old", "/var/lib/dpkg/info/one.d/evil.list", "/var/lib/dpkg/info/one.payload", "/var/lib/dpkg/info/one.md5sums", "/var/lib/dpkg/info/one.list")
+	i.put("etc/ld.so.cache", "an index")
+	r := i.compare(CompareOptions{})
+	if got := class(r, "/etc/ld.so.cache"); got != "unowned low" {
+		t.Errorf("what an update does write is %q", got)
+	}
+	i.noUpdate(r, "/usr/bin/two.dpkg-old", "/etc/rc2.d/S01evil", "/usr/lib/one/__pycache__", "/var/lib/dpkg/info/one.d/evil.list", "/var/lib/dpkg/info/one.payload", "/var/lib/dpkg/info/one.md5sums", "/var/lib/dpkg/info/one.list")
 }
 
 // TestForgedConffile: a program does not become configuration by being called so.

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // dpkgDB is a dpkg database. Its status, diversions and overrides are read at
@@ -261,7 +263,8 @@ func (s *dpkgScan) one(i int) ([]answer, error) {
 // lessThanWhole tells what a single package lacks, which is a problem to tell
 // about, from what makes the answer worthless.
 func (db *dpkgDB) lessThanWhole(b []byte, err error) ([]byte, error) {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamaged) {
+	// A link in the place of a record (ELOOP) is as good as none.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamaged) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
 		db.problem(err)
 		return b, nil
 	}
