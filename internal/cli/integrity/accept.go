@@ -42,6 +42,10 @@ no longer as the report says is refused and shown. A PATH stands for itself and
 everything below it; a FACT, such as network:listen/tcp/0.0.0.0:22, is what a
 report calls it. Without --report, the latest report of the baseline counts.
 
+What --class package-update rests on are the databases of the host, which an
+intruder with root can write. Check with --package-archive before: what is not as
+in its archive is of another class, and what has no archive of medium severity.
+
 A new baseline that has the changes becomes the current one. The history keeps
 who accepted what, when and why, with the hash of each accepted content; the
 findings about the changes are resolved.`,
@@ -52,7 +56,7 @@ mobileops integrity accept --package openssl --reason DSA-5999
 mobileops integrity accept network:listen/tcp/0.0.0.0:8443 --reason "new proxy"
 mobileops integrity accept --report 3f2a --all      # everything in one report
 mobileops integrity accept --interactive            # one by one, with differences
-0 6 * * * root mobileops integrity check --quiet; mobileops integrity accept --class package-update --quiet --reason unattended-upgrades  # cron: updates are no news
+0 6 * * * root mobileops integrity check --quiet --package-archive /mnt/mirror/pool; mobileops integrity accept --class package-update --quiet --reason unattended-upgrades  # cron: updates are no news
 `,
 		Args: cobra.ArbitraryArgs,
 		Statuses: []app.Status{
