@@ -196,16 +196,7 @@ func (e *Engine) compareFacts(ctx context.Context, r *Report, old *facts.Snapsho
 	}
 	r.Sources = now.Sources
 	changes, gaps := facts.Diff(old.Narrow(aspects), now)
-	inFiles := map[string]bool{}
-	for i := range r.Changes {
-		inFiles[facts.Text(r.Changes[i].Path)] = true
-	}
-	for _, c := range changes {
-		if f := c.Fact(); f.Aspect == facts.Binaries && inFiles[binaries.Path(f)] {
-			continue // the change of the file says it already
-		}
-		r.Drift = append(r.Drift, c)
-	}
+	r.Drift = beyondFiles(changes, r.Changes)
 	for _, g := range gaps {
 		reason := g.Source.Detail
 		switch {
@@ -221,6 +212,19 @@ func (e *Engine) compareFacts(ctx context.Context, r *Report, old *facts.Snapsho
 			Denied: !g.Before && (g.Source.State == facts.Denied || g.Source.State == facts.Partial), Before: g.Before})
 	}
 	return nil
+}
+
+// beyondFiles leaves out the changes of programs that the change of a file says
+// already.
+func beyondFiles(changes []facts.Change, files []Change) []facts.Change {
+	inFiles := map[string]bool{}
+	for i := range files {
+		inFiles[facts.Text(files[i].Path)] = true
+	}
+	return slices.DeleteFunc(changes, func(c facts.Change) bool {
+		f := c.Fact()
+		return f.Aspect == facts.Binaries && inFiles[binaries.Path(f)]
+	})
 }
 
 // looked tells whether a report is about an aspect. One that names none is of

@@ -12,7 +12,6 @@ import (
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
 	"github.com/mobileops/mobileops/internal/integrity/facts"
-	"github.com/mobileops/mobileops/internal/integrity/facts/binaries"
 	"github.com/mobileops/mobileops/internal/integrity/history"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
 	"github.com/mobileops/mobileops/pkg/filehash"
@@ -131,16 +130,7 @@ func (e *Engine) diffFacts(d *Difference) error {
 		return err
 	}
 	changes, gaps := facts.Diff(was, now)
-	inFiles := map[string]bool{}
-	for i := range d.Changes {
-		inFiles[facts.Text(d.Changes[i].Path)] = true
-	}
-	for _, c := range changes {
-		if f := c.Fact(); f.Aspect == facts.Binaries && inFiles[binaries.Path(f)] {
-			continue // the change of the file says it already
-		}
-		d.Drift = append(d.Drift, c)
-	}
+	d.Drift = beyondFiles(changes, d.Changes)
 	for _, g := range gaps {
 		if !g.Both { // what neither could ask, neither tells about
 			d.Problems = append(d.Problems, Problem{Path: []byte(g.Source.ID()), Kind: Unreadable, Before: true,

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -166,6 +167,24 @@ func (d dir) names() ([]string, error) {
 	f := os.NewFile(uintptr(fd), d.name)
 	defer f.Close()
 	return f.Readdirnames(-1)
+}
+
+// listed opens and lists a directory, in order; nil when there is none.
+func (t *tree) listed(path string) (*dir, []string, error) {
+	d, err := t.dir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	names, err := d.names()
+	if err != nil {
+		d.close()
+		return nil, nil, err
+	}
+	slices.Sort(names)
+	return &d, names, nil
 }
 
 // readAll reads an open regular file to its end.

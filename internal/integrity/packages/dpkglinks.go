@@ -108,18 +108,11 @@ type alternative struct {
 // as /usr/bin/editor, and the links in /etc/alternatives. What is malformed is
 // given to problem.
 func readAlternatives(t *tree, problem func(error)) (map[string]alternative, error) {
-	d, err := t.dir(dpkgAlternatives)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	d, names, err := t.listed(dpkgAlternatives)
+	if err != nil || d == nil {
 		return nil, err
 	}
 	defer d.close()
-	names, err := d.names()
-	if err != nil {
-		return nil, err
-	}
 	m := make(map[string]alternative, 4*len(names))
 	var buf []byte
 	for _, name := range names {

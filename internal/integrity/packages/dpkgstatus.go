@@ -262,19 +262,11 @@ func tooMany(file string, n int) error {
 // readUpdates puts in what dpkg has noted but not yet written to the status
 // file: numbered files, each with the paragraph of a package.
 func readUpdates(t *tree, list []dpkgPackage) ([]dpkgPackage, error) {
-	d, err := t.dir(dpkgUpdates)
-	if errors.Is(err, fs.ErrNotExist) {
-		return list, nil
-	}
-	if err != nil {
-		return nil, err
+	d, names, err := t.listed(dpkgUpdates)
+	if err != nil || d == nil {
+		return list, err
 	}
 	defer d.close()
-	names, err := d.names()
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(names)
 	for _, name := range names {
 		if strings.Trim(name, "0123456789") != "" {
 			continue // "tmp.i", which is being written
@@ -303,19 +295,11 @@ func readUpdates(t *tree, list []dpkgPackage) ([]dpkgPackage, error) {
 // readStatusD adds the packages of a distroless image: status.d/NAME is a
 // paragraph without a Status, status.d/NAME.md5sums its files.
 func readStatusD(t *tree, list []dpkgPackage) ([]dpkgPackage, error) {
-	d, err := t.dir(dpkgStatusD)
-	if errors.Is(err, fs.ErrNotExist) {
-		return list, nil
-	}
-	if err != nil {
-		return nil, err
+	d, names, err := t.listed(dpkgStatusD)
+	if err != nil || d == nil {
+		return list, err
 	}
 	defer d.close()
-	names, err := d.names()
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(names)
 	for _, name := range names {
 		if strings.HasSuffix(name, ".md5sums") || strings.HasPrefix(name, ".") {
 			continue
