@@ -1,7 +1,7 @@
 package integrity
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -29,6 +29,8 @@ func newAnchorCheck(a *app.App) *cobra.Command {
 		Long: `Compare the history with an anchor that was kept elsewhere: with a LINE, given
 as one argument or read from standard input, with the last one of this host in
 a file or on a server, or, with nothing given, with all of integrity.anchors.
+A LINE may have something around it, such as that of a log, or be broken into
+several; of several anchors the last one of this host counts.
 
 An anchor whose record the history does not have shows that the state directory
 was put back to an earlier state; one whose record is another one there, that
@@ -74,7 +76,7 @@ func runAnchorCheck(ctx context.Context, a *app.App, o *anchorCheckOptions, args
 	if err != nil {
 		return err
 	}
-	places, err := o.places(a, opts, args)
+	places, err := o.places(a, e.History().Host(), opts, args)
 	if err != nil {
 		return err
 	}
@@ -105,17 +107,17 @@ func runAnchorCheck(ctx context.Context, a *app.App, o *anchorCheckOptions, args
 }
 
 // places are those that the command line names.
-func (o *anchorCheckOptions) places(a *app.App, opts anchor.Options, args []string) ([]anchor.Place, error) {
+func (o *anchorCheckOptions) places(a *app.App, host string, opts anchor.Options, args []string) ([]anchor.Place, error) {
 	var places []anchor.Place
 	for _, arg := range args {
 		if arg == "-" {
-			line, err := bufio.NewReader(io.LimitReader(a.Streams.In, 64<<10)).ReadString('\n')
-			if err != nil && line == "" {
-				return nil, failure.Errorf(failure.Usage, "nothing came from standard input: %w", err)
+			text, err := pastedAnchor(a)
+			if err != nil {
+				return nil, err
 			}
-			arg = line
+			arg = text
 		}
-		p, err := parseAnchor(strings.TrimSpace(arg), opts)
+		p, err := parseAnchor(arg, host, opts)
 		if err != nil {
 			return nil, err
 		}
@@ -141,6 +143,29 @@ func (o *anchorCheckOptions) places(a *app.App, opts anchor.Options, args []stri
 	return places, nil
 }
 
+// maxPasted bounds what is read from standard input, in bytes.
+const maxPasted = 1 << 20
+
+// pastedAnchor reads standard input to its end: the last anchor in it counts,
+// and the first one may be years old.
+func pastedAnchor(a *app.App) (string, error) {
+	if a.Streams.InTTY {
+		a.Streams.Notice("paste the anchor, then press Enter and Ctrl-D")
+	}
+	b, err := io.ReadAll(io.LimitReader(a.Streams.In, maxPasted+1))
+	switch {
+	case err != nil:
+		return "", failure.Wrap(failure.Failed, err)
+	case len(b) > maxPasted:
+		return "", failure.Errorf(failure.Usage, "standard input has more than %d bytes: give the end of it, with tail", maxPasted)
+	case len(bytes.TrimSpace(b)) == 0:
+		return "", failure.New(failure.Usage, "nothing came from standard input")
+	case !bytes.Contains(b, []byte(anchor.Version+" ")):
+		return "", failure.New(failure.Usage, "there is no anchor in standard input: it is a line that begins with "+anchor.Version)
+	}
+	return string(b), nil
+}
+
 // anchorFlag adds --anchor to verify.
 func anchorFlag(cmd *cobra.Command, to *[]string) {
 	cmd.Flags().StringArrayVar(to, "anchor", nil, "compare the history with the anchor `WHERE`: a file, an https URL, or the line itself")
@@ -148,17 +173,17 @@ func anchorFlag(cmd *cobra.Command, to *[]string) {
 }
 
 // parseAnchors reads --anchor.
-func parseAnchors(list []string, opts anchor.Options) ([]anchor.Place, error) {
+func parseAnchors(list []string, host string, opts anchor.Options) ([]anchor.Place, error) {
 	var places []anchor.Place
 	for _, s := range list {
-		if !strings.Contains(s, ":") && !strings.HasPrefix(strings.TrimSpace(s), anchor.Version) {
+		if !strings.Contains(s, ":") && !strings.Contains(s, anchor.Version+" ") {
 			abs, err := filepath.Abs(s)
 			if err != nil {
 				return nil, failure.Wrap(failure.Failed, err)
 			}
 			s = abs
 		}
-		p, err := parseAnchor(s, opts)
+		p, err := parseAnchor(s, host, opts)
 		if err != nil {
 			return nil, fmt.Errorf("--anchor: %w", err)
 		}

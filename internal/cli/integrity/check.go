@@ -137,7 +137,7 @@ func runCompare(ctx context.Context, a *app.App, o *compareOptions, opts engine.
 	if opts.Only, err = parseOnly(o.only); err != nil {
 		return err
 	}
-	if opts.Anchors, err = parseAnchors(o.anchors, anchorOptions(c)); err != nil {
+	if opts.Anchors, err = parseAnchors(o.anchors, e.History().Host(), anchorOptions(c)); err != nil {
 		return err
 	}
 	b, err := e.Find(ctx, o.name)

@@ -42,9 +42,9 @@ func configuredAnchors(c *config.Config) ([]anchor.Place, error) {
 
 // parseAnchor reads what stands for an anchor on a command line: the line
 // itself, or a place where there is one.
-func parseAnchor(s string, o anchor.Options) (anchor.Place, error) {
-	if strings.HasPrefix(strings.TrimSpace(s), anchor.Version) {
-		a, err := anchor.Parse(strings.TrimSpace(s))
+func parseAnchor(s, host string, o anchor.Options) (anchor.Place, error) {
+	if strings.Contains(s, anchor.Version+" ") {
+		a, err := anchor.Pasted(s, host)
 		if err != nil {
 			return nil, failure.Wrap(failure.Usage, err)
 		}

@@ -24,6 +24,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -146,4 +147,76 @@ func Last(text, host string) (last *Anchor, strange int) {
 		}
 	}
 	return last, strange
+}
+
+// Pasted returns the last anchor of a host in what somebody pasted or piped:
+// the lines of a file, lines of a log with something in front, a line that is
+// quoted, or one that was broken into several. When there is none of the host,
+// it is the last one of another. The error is a *ParseError, also when the last
+// one is not whole: an older one in its place would prove less than it seems.
+func Pasted(text, host string) (Anchor, error) {
+	const begin = Version + " "
+	var found, other *Anchor
+	at := strings.Index(text, begin)
+	if at < 0 {
+		return Anchor{}, &ParseError{0, "there is no " + Version}
+	}
+	for at >= 0 {
+		rest := text[at+len(begin):]
+		next := strings.Index(rest, begin)
+		part := rest
+		if next >= 0 {
+			part = rest[:next]
+		}
+		a, err := parseBroken(part)
+		switch {
+		case err != nil && next < 0:
+			return Anchor{}, &ParseError{at, err.What}
+		case err != nil:
+		case a.Host == host:
+			found = &a
+		default:
+			other = &a
+		}
+		if at += len(begin) + next; next < 0 {
+			break
+		}
+	}
+	if found == nil {
+		found = other
+	}
+	return *found, nil
+}
+
+// maxBreaks bounds into how many lines more than one an anchor may be broken.
+const maxBreaks = 5
+
+// parseBroken reads what follows the version. A line end in it may stand for
+// the space that was there, or for nothing; the form of an anchor tells.
+func parseBroken(text string) (Anchor, *ParseError) {
+	lines := strings.SplitN(strings.ReplaceAll(text, "\r", ""), "\n", maxBreaks+2)
+	lines = lines[:min(len(lines), maxBreaks+1)]
+	var first *ParseError
+	for joined := range 1 << (len(lines) - 1) {
+		var b strings.Builder
+		for i, line := range lines {
+			if i > 0 && joined&(1<<(i-1)) == 0 {
+				b.WriteByte(' ')
+			}
+			b.WriteString(strings.TrimSpace(line))
+		}
+		fields := strings.Fields(b.String())
+		fields = fields[:min(len(fields), 5)]
+		for i := range fields {
+			fields[i] = strings.Trim(fields[i], "\"'`")
+		}
+		a, err := Parse(Version + " " + strings.Join(fields, " "))
+		if err == nil {
+			return a, nil
+		}
+		if first == nil {
+			errors.As(err, &first)
+		}
+	}
+	return Anchor{}, first
 }

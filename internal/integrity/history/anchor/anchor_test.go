@@ -1,6 +1,7 @@
 package anchor
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"strings"
 	"testing"
@@ -84,6 +85,67 @@ func FuzzParse(f *testing.F) {
 		again, err := Parse(a.String())
 		if err != nil || again.String() != a.String() || a.String() != strings.TrimRight(line, "\r\n") {
 			t.Fatalf("%q is %q: %v", line, a.String(), err)
+		}
+	})
+}
+
+// Whoever pastes at night pastes too much, too little, or in pieces.
+func TestPasted(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	signed := func(n uint64) Anchor {
+		a := anchorOf(n)
+		a.Signature = ed25519.Sign(key, a.Message())
+		return a
+	}
+	first, last, theirs := signed(1), signed(2), signed(3)
+	theirs.Host = "another"
+	line, old := last.String(), first.String()
+	for name, text := range map[string]string{
+		"plain":            line,
+		"CRLF":             line + "\r\n",
+		"white space":      "\n\n \t " + line + " \n\n",
+		"of a log":         "<85>1 2026-05-01T12:00:00Z web1 mobileops 12 anchor - " + line + "\n",
+		"quoted":           "> \"" + line + "\"\n",
+		"byte order mark":  "\ufeff" + line,
+		"a whole file":     "# ours\n" + old + "\n" + line + "\n" + theirs.String() + "\n",
+		"one cut before":   old[:100] + "\n" + line + "\n",
+		"broken in a word": line[:100] + "\n" + line[100:180] + "\n" + line[180:],
+		"broken at spaces": strings.ReplaceAll(line, " 2", "\r\n 2"),
+		"both":             line[:60] + "\n" + strings.Replace(line[60:], " ", " \n", 1),
+	} {
+		if a, err := Pasted(text, host); err != nil || a.String() != line {
+			t.Errorf("%s: %v %v", name, a, err)
+		}
+	}
+	for name, text := range map[string]string{
+		"nothing":   "",
+		"no anchor": "hello\n",
+		"cut off":   line[:100],
+		// The older one must not stand for the one that is not whole.
+		"last one cut off": old + "\n" + line[:len(line)-20] + "\n",
+		"too many pieces":  strings.Join(strings.SplitAfter(line[:100], "a"), "\n") + "\n\n\n\n\n\n\n" + line[100:],
+	} {
+		var wrong *ParseError
+		if a, err := Pasted(text, host); !errors.As(err, &wrong) {
+			t.Errorf("%s: %v %v", name, a, err)
+		}
+	}
+	if a, err := Pasted(theirs.String(), host); err != nil || a.Host != "another" {
+		t.Errorf("of another host: %v %v", a, err)
+	}
+}
+
+func FuzzPasted(f *testing.F) {
+	a := anchorOf(7)
+	f.Add(a.String())
+	f.Add(a.String()[:80] + "\r\n" + a.String()[80:] + "\n" + Version + " ")
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := Pasted(text, host)
+		if err != nil {
+			return
+		}
+		if again, err := Parse(a.String()); err != nil || again.String() != a.String() {
+			t.Errorf("%q: %v", a.String(), err)
 		}
 	})
 }
