@@ -165,6 +165,7 @@ const (
 	WantXattrs                   // read its extended attributes
 	WantPrior                    // ask Options.Prior before reading it
 	WantGrowing                  // it may grow while it is read: hash what is there
+	OnlyRegular                  // report it only if it is listed as a regular file; anything else is not even statted
 )
 
 // Selector decides what a walk visits. Selectors are used by several

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestOrderAndCompleteness walks trees that are awkward to order, with many
@@ -145,4 +148,29 @@ func FuzzCompareKeys(f *testing.F) {
 			t.Errorf("%q and %q: not antisymmetric", a, b)
 		}
 	})
+}
+
+// TestOnlyRegular: what is no regular file is not reported, and what lies below
+// it is.
+func TestOnlyRegular(t *testing.T) {
+	root := t.TempDir()
+	put(t, filepath.Join(root, "a"), nil)
+	put(t, filepath.Join(root, "d/e/b"), nil)
+	if err := os.Symlink("a", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	err := Walk(t.Context(), root, Options{Select: wants(WantEntry | OnlyRegular)}, func(b *Batch) error {
+		for i := range b.Entries {
+			e := &b.Entries[i]
+			got = append(got, filepath.Join(string(b.Dir), string(e.Name)))
+			if e.Info.Type() != unix.S_IFREG || e.Info.Links != 1 || e.Content != NoContent {
+				t.Errorf("%s: %+v", e.Name, e)
+			}
+		}
+		return nil
+	})
+	if want := []string{"/a", "/d/e/b"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("reported %q (%v), want %q", got, err, want)
+	}
 }

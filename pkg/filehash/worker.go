@@ -99,7 +99,7 @@ func (w *worker) visit(b *Batch, d *dir, lo, hi int) {
 		}
 		name := d.name(i)
 		want, tag := d.sel.Select(name)
-		if want&WantEntry == 0 {
+		if want&WantEntry == 0 || want&OnlyRegular != 0 && d.ents[i].kind != unix.DT_REG {
 			continue
 		}
 		b.Entries = append(b.Entries, Entry{Name: name, Tag: tag})

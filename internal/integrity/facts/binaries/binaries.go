@@ -134,16 +134,20 @@ func (s *search) trouble(err error) {
 // walk finds the programs with rights on one filesystem.
 func (s *search) walk(ctx context.Context, on filesystem) error {
 	base := filepath.Join(s.root, on.dir)
-	none := map[string]bool{}
-	each(excludedList, func(p string) { none[p] = true })
+	top := &selector{path: strings.TrimSuffix(on.dir, "/") + "/"}
+	each(excludedList, func(p string) { top.none = append(top.none, p) })
 	opts := s.walking
-	opts.Select = &selector{path: on.dir, none: none}
+	opts.Select = top
 	err := filehash.Walk(ctx, base, opts, func(b *filehash.Batch) error {
 		if b.Err != nil {
 			s.trouble(b.Err)
 		}
 		for i := range b.Entries {
 			e := &b.Entries[i]
+			if e.Err != nil { // listed, and not to be looked at: it may be anything
+				s.trouble(e.Err)
+				continue
+			}
 			if e.Info.Type() != unix.S_IFREG || e.Info.Mode&0o111 == 0 {
 				continue
 			}
@@ -172,21 +176,38 @@ func join(top string, dir, name []byte) string {
 	return strings.TrimSuffix(top, "/") + "/" + strings.TrimPrefix(string(bytes.TrimPrefix(append(append(bytes.Clone(dir), '/'), name...), []byte("/"))), "/")
 }
 
-// selector wants to hear of everything but what is excluded.
+// selector wants to hear of every file but what is excluded. To stat what
+// cannot be a program would be a tenth of the work.
 type selector struct {
-	path string
-	none map[string]bool
+	path string   // of the directory, with a slash at its end
+	none []string // what is excluded below it
 }
 
-func (*selector) Select([]byte) (filehash.Want, any) { return filehash.WantEntry, nil }
-func (*selector) Names() ([]string, bool)            { return nil, false }
+func (*selector) Select([]byte) (filehash.Want, any) {
+	return filehash.WantEntry | filehash.OnlyRegular, nil
+}
+func (*selector) Names() ([]string, bool) { return nil, false }
+
+// Enter makes a selector of its own only for the few directories below which
+// something is excluded.
 func (s *selector) Enter(name []byte) filehash.Selector {
-	p := strings.TrimSuffix(s.path, "/") + "/" + string(name)
-	if s.none[p] {
+	if len(s.none) == 0 {
+		return s
+	}
+	p := s.path + string(name)
+	if slices.Contains(s.none, p) {
 		return nil
 	}
-	return &selector{p, s.none}
+	p += "/"
+	below := slices.DeleteFunc(slices.Clone(s.none), func(none string) bool { return !strings.HasPrefix(none, p) })
+	if len(below) == 0 {
+		return anywhere
+	}
+	return &selector{p, below}
 }
+
+// anywhere excludes nothing.
+var anywhere filehash.Selector = &selector{}
 
 // critical adds the programs of the list that are there, at the path that they
 // really have.
