@@ -98,10 +98,19 @@ type differ struct {
 func (d *differ) compared(aspect string) bool { return d.old.Has(aspect) && d.now.Has(aspect) }
 
 func (d *differ) removed(f *Fact) {
+	if passing(f) {
+		return
+	}
 	if d.compared(f.Aspect) && d.now.Source(f.Aspect, f.Source).State == OK {
 		d.changes = append(d.changes, Change{Kind: Removed, Severity: min(f.Severity, severityGone(f)), Old: f})
 	}
 }
+
+// passing tells whether a fact lasts no longer than a question and its answer,
+// such as the socket of ping(8): that a program takes packets in this way is
+// news once, and that it does not do so at this moment is none. Otherwise a
+// host that is looked at every minute had a difference whenever somebody asks.
+func passing(f *Fact) bool { return f.Kind == "dynamic" || f.Kind == "raw" }
 
 func (d *differ) added(f *Fact) {
 	if d.compared(f.Aspect) && d.old.state(f.Aspect, f.Source).known() {

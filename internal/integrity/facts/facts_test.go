@@ -76,9 +76,12 @@ func TestDiff(t *testing.T) {
 			network(OK, listen("tcp/0.0.0.0:40001", "port=40001", "dynamic=yes", "program=/bin/x")),
 			network(OK, listen("tcp/0.0.0.0:50001", "port=50001", "dynamic=yes", "program=/bin/x"), listen("tcp/0.0.0.0:50002", "port=50002", "dynamic=yes", "program=/bin/x")),
 			[]string{"added high network:listen/tcp/0.0.0.0:50002", "changed info network:listen/tcp/0.0.0.0:50001 port 40001>50001"}, 0},
-		"an aspect that only one has": {network(OK, ssh), New(when, []string{Containers}, nil, nil), nil, 0},
-		"a risk that is new":          {network(OK, listen("x", "risks=none")), network(OK, listen("x", "risks=privileged")), []string{"changed high network:listen/x risks none>privileged"}, 0},
-		"a risk that is gone":         {network(OK, listen("x", "risks=privileged, mounts /")), network(OK, listen("x", "risks=privileged")), []string{"changed low network:listen/x risks privileged, mounts />privileged"}, 0},
+		"a ping that has ended":          {network(OK, fact("raw", "raw/icmp/bin/ping", "sockets", finding.Medium, "program=/bin/ping")), network(OK), nil, 0},
+		"a question that has its answer": {network(OK, fact("dynamic", "udp/usr/sbin/dnsmasq", "sockets", finding.Low, "program=/usr/sbin/dnsmasq")), network(OK), nil, 0},
+		"a sniffer":                      {network(OK), network(OK, fact("raw", "packet/bin/tcpdump", "sockets", finding.Medium, "program=/bin/tcpdump")), []string{"added medium network:raw/packet/bin/tcpdump"}, 0},
+		"an aspect that only one has":    {network(OK, ssh), New(when, []string{Containers}, nil, nil), nil, 0},
+		"a risk that is new":             {network(OK, listen("x", "risks=none")), network(OK, listen("x", "risks=privileged")), []string{"changed high network:listen/x risks none>privileged"}, 0},
+		"a risk that is gone":            {network(OK, listen("x", "risks=privileged, mounts /")), network(OK, listen("x", "risks=privileged")), []string{"changed low network:listen/x risks privileged, mounts />privileged"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changes, gaps := Diff(c.old, c.now)
