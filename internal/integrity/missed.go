@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 	"github.com/mobileops/mobileops/internal/integrity/schedule"
 	"github.com/mobileops/mobileops/internal/state"
 )
@@ -27,6 +28,10 @@ func schedules(tx *state.Tx) ([]schedule.Schedule, []schedule.Run, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	catalogue, err := entries(tx)
+	if err != nil {
+		return nil, nil, err
+	}
 	var runs []schedule.Run
 	seen := map[string]bool{}
 	for i := range list {
@@ -35,7 +40,8 @@ func schedules(tx *state.Tx) ([]schedule.Schedule, []schedule.Run, error) {
 			continue
 		}
 		seen[name] = true
-		latest, err := latestReports(tx, name)
+		i := slices.IndexFunc(catalogue, func(c Entry) bool { return c.Current && c.Name == name })
+		latest, err := latestReports(tx, name, i < 0 || catalogue[i].Entries > 0)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -47,8 +53,10 @@ func schedules(tx *state.Tx) ([]schedule.Schedule, []schedule.Run, error) {
 }
 
 // latestReports returns the newest entry of a check and that of a verify in the
-// catalogue of reports, as far as there are any, the newer first.
-func latestReports(tx *state.Tx, name string) (latest []ReportEntry, err error) {
+// catalogue of reports, as far as there are any, the newer first. With files,
+// only those count that looked at files: a look at the network every few minutes
+// is not the check of the night.
+func latestReports(tx *state.Tx, name string, files bool) (latest []ReportEntry, err error) {
 	b := tx.Bucket(reportsBucket)
 	if b == nil {
 		return nil, nil
@@ -64,6 +72,9 @@ func latestReports(tx *state.Tx, name string) (latest []ReportEntry, err error) 
 		var r ReportEntry
 		if err := json.Unmarshal(v, &r); err != nil {
 			return nil, failure.Errorf(failure.Untrustworthy, "catalogue of reports: %w", err)
+		}
+		if files && !r.looked(facts.Files) {
+			continue
 		}
 		if len(latest) == 0 || latest[0].Verify != r.Verify {
 			latest = append(latest, r)

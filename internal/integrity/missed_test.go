@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mobileops/mobileops/internal/finding"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 	"github.com/mobileops/mobileops/internal/integrity/schedule"
 	"github.com/mobileops/mobileops/internal/state"
 )
@@ -56,6 +57,21 @@ func TestMissedScheduleIsAFinding(t *testing.T) {
 	if got := states(); len(gaps) != 2 || got["checks"] != finding.Open || got["verifies"] != finding.Open || len(got) != 2 {
 		t.Fatalf("%d gaps, %v", len(gaps), got)
 	}
+	// A look at something else than files is not the check that was due.
+	b.must(b.Store.Update(t.Context(), func(tx *state.Tx) error {
+		_, err := b.putReport(tx, &ReportEntry{ID: newID(), Baseline: DefaultName, Aspects: []string{facts.Network}, Last: now})
+		return err
+	}))
+	gaps, err = b.Missed(t.Context(), now)
+	b.must(err)
+	if len(gaps) != 2 {
+		t.Errorf("after a look at the network: %v", gaps)
+	}
+	st, err := b.Status(t.Context(), "", now)
+	b.must(err)
+	if s := &st.Baselines[0]; s.Check != nil || !s.OldestRead.Equal(s.Entry.Started) {
+		t.Errorf("the look at the network passes for %+v, and files for read at %v", s.Check, s.OldestRead)
+	}
 	b.compare(CompareOptions{})
 	if got := states(); got["checks"] != finding.Resolved || got["verifies"] != finding.Open {
 		t.Errorf("after a check: %v", got)
@@ -87,7 +103,7 @@ func TestLatestReportsOfAName(t *testing.T) {
 			}
 		}
 		for name, want := range map[string][]int64{"a": {5, 1}, "a.b": {3}, "a-b": {4}, "b": {6}, "aa": {7}, "c": nil, "": nil} {
-			latest, err := latestReports(tx, name)
+			latest, err := latestReports(tx, name, true)
 			if err != nil {
 				return err
 			}

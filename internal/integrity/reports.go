@@ -75,7 +75,7 @@ func (e *Engine) keepReport(ctx context.Context, r *Report) (*ReportEntry, error
 	if err != nil {
 		return nil, err
 	}
-	if len(last) > 0 && last[0].same(entry) {
+	if again(last, entry) >= 0 {
 		return entry, nil // its file is there
 	}
 	if err := durable.WriteFile(e.reportFile(entry.Baseline, entry.ID), buf.Bytes(), 0o600); err != nil {
@@ -94,6 +94,21 @@ func (e *ReportEntry) same(o *ReportEntry) bool {
 	return e.BaselineID == o.BaselineID && e.Tree == o.Tree && e.Verify == o.Verify && slices.Equal(e.Aspects, o.Aspects) && e.Digest == o.Digest
 }
 
+// again returns the index of the last report of the kind of entry when that
+// found the same, or -1. Runs of other kinds may lie between: a look at the
+// network every few minutes does not push the changes of the night's check out.
+func again(list []ReportEntry, entry *ReportEntry) int {
+	for i := range list[:min(len(list), keptReportFiles)] { // of older ones the file is gone
+		if list[i].Verify == entry.Verify && slices.Equal(list[i].Aspects, entry.Aspects) {
+			if list[i].same(entry) {
+				return i
+			}
+			break
+		}
+	}
+	return -1
+}
+
 // putReport catalogues a report and drops the oldest. The files that are no
 // longer wanted are returned, for after the transaction.
 func (e *Engine) putReport(tx *state.Tx, entry *ReportEntry) (gone []string, err error) {
@@ -105,27 +120,28 @@ func (e *Engine) putReport(tx *state.Tx, entry *ReportEntry) (gone []string, err
 	if err != nil {
 		return nil, err
 	}
-	var key []byte
-	if len(list) > 0 && list[0].same(entry) {
-		key = keys[0]
-		entry.ID, entry.Started, entry.Runs = list[0].ID, list[0].Started, list[0].Runs+1
-	} else {
-		n, err := b.NextSequence()
-		if err != nil {
+	if at := again(list, entry); at >= 0 { // one report, which is now the newest
+		entry.ID, entry.Started, entry.Runs = list[at].ID, list[at].Started, list[at].Runs+1
+		if err := b.Delete(keys[at]); err != nil {
 			return nil, err
 		}
-		key = binary.BigEndian.AppendUint64(reportPrefix(entry.Baseline), n)
-		for i := range list {
-			if i+1 >= keptReports {
-				if err := b.Delete(keys[i]); err != nil {
-					return nil, err
-				}
-			}
-			if i+1 >= keptReportFiles && list[i].FileBytes > 0 {
-				gone = append(gone, e.reportFile(list[i].Baseline, list[i].ID))
+		list, keys = slices.Delete(list, at, at+1), slices.Delete(keys, at, at+1)
+	}
+	for i := range list {
+		if i+1 >= keptReports {
+			if err := b.Delete(keys[i]); err != nil {
+				return nil, err
 			}
 		}
+		if i+1 >= keptReportFiles && list[i].FileBytes > 0 {
+			gone = append(gone, e.reportFile(list[i].Baseline, list[i].ID))
+		}
 	}
+	n, err := b.NextSequence()
+	if err != nil {
+		return nil, err
+	}
+	key := binary.BigEndian.AppendUint64(reportPrefix(entry.Baseline), n)
 	v, err := json.Marshal(entry)
 	if err != nil {
 		return nil, err
@@ -172,15 +188,17 @@ const Latest = "latest"
 // none did, the newest. There is at least one in the list.
 func latestOf(list []ReportEntry, aspects ...string) ReportEntry {
 	for _, e := range list {
-		looked := e.Aspects
-		if looked == nil {
-			looked = []string{facts.Files}
-		}
-		if !slices.ContainsFunc(aspects, func(a string) bool { return !slices.Contains(looked, a) }) {
+		if !slices.ContainsFunc(aspects, func(a string) bool { return !e.looked(a) }) {
 			return e
 		}
 	}
 	return list[0]
+}
+
+// looked tells whether a report is about an aspect. One that names none is of
+// files.
+func (e *ReportEntry) looked(aspect string) bool {
+	return slices.Contains(e.Aspects, aspect) || e.Aspects == nil && aspect == facts.Files
 }
 
 // FindReport returns the entry of the report about baselines of the given name

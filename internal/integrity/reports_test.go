@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
+	"github.com/mobileops/mobileops/internal/state"
 	"github.com/mobileops/mobileops/pkg/filehash"
 	"golang.org/x/sys/unix"
 )
@@ -160,4 +163,46 @@ func TestReportOfLargeAttributes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReportsOfOtherKindsBetween: what the night's check found outlasts a day of
+// looks at the network, each of which finds the same as the one before.
+func TestReportsOfOtherKindsBetween(t *testing.T) {
+	b := newBench(t, plainPolicy)
+	b.put("a", "1")
+	b.take()
+	b.put("a", "2")
+	first := b.compare(CompareOptions{})
+	look := func(drift byte) {
+		t.Helper()
+		b.must(b.Store.Update(t.Context(), func(tx *state.Tx) error {
+			gone, err := b.putReport(tx, &ReportEntry{ID: newID(), Baseline: DefaultName, BaselineID: first.Baseline.ID,
+				Aspects: []string{facts.Network}, Digest: [32]byte{drift}, Runs: 1})
+			if len(gone) > 0 {
+				t.Errorf("no longer wanted: %v", gone)
+			}
+			return err
+		}))
+	}
+	for range 2 * keptReportFiles {
+		look(1)
+		if again := b.compare(CompareOptions{}); again.ID != first.ID {
+			t.Fatalf("report %s, was %s", again.ID, first.ID)
+		}
+	}
+	look(2)
+	look(1)
+	list, err := b.Reports(t.Context(), DefaultName)
+	b.must(err)
+	var runs []int
+	for i := range list {
+		runs = append(runs, list[i].Runs)
+	}
+	if want := []int{1, 1, 2*keptReportFiles + 1, 2 * keptReportFiles}; !slices.Equal(runs, want) || list[2].ID != first.ID {
+		t.Errorf("runs %v, want %v, the newest first", runs, want)
+	}
+	if r, _, err := b.LoadReport(t.Context(), DefaultName, first.ID); err != nil || len(r.Changes) != 1 {
+		t.Errorf("%v %v", r, err)
+	}
+	b.onlyCatalogued()
 }

@@ -130,7 +130,7 @@ func (s *Status) baselines(tx *state.Tx, name string, now time.Time) error {
 	for i := range s.Baselines {
 		b := &s.Baselines[i]
 		byName[b.Entry.Name] = i
-		latest, err := latestReports(tx, b.Entry.Name)
+		latest, err := latestReports(tx, b.Entry.Name, b.Entry.Entries > 0)
 		if err != nil {
 			return err
 		}
