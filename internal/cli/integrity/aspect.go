@@ -94,7 +94,16 @@ func runAspect(ctx context.Context, a *app.App, o *aspectOptions) error {
 	if len(r.Unknown) > 0 { // this was asked for, and for nothing else
 		kind = failure.Worse(kind, failure.Incomplete)
 	}
-	if err := errors.Join(printReport(a, r), err); err != nil {
+	print := printReport
+	if a.Streams.Quiet && a.Streams.Format == ui.Text && uneventful(r) {
+		print = func(a *app.App, r *engine.Report) error { // or the status would have no reason
+			var w strings.Builder
+			printUnknown(&w, a.Streams.Theme(), r.Unknown)
+			_, err := fmt.Fprint(a.Streams.Out, w.String())
+			return err
+		}
+	}
+	if err := errors.Join(print(a, r), err); err != nil {
 		return failure.Wrap(failure.Worse(failure.KindOf(err), kind), err)
 	}
 	return failure.Silent(kind)

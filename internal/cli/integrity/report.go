@@ -118,10 +118,15 @@ func printReport(a *app.App, r *engine.Report) error {
 	if err := printProblems(a, r.Problems); err != nil {
 		return err
 	}
-	if a.Streams.Quiet && len(r.Changes) == 0 && len(r.Drift) == 0 && len(r.Problems) == 0 && !loud(r.Trust) {
+	if a.Streams.Quiet && uneventful(r) {
 		return nil
 	}
 	return printSummary(a.Streams, r)
+}
+
+// uneventful tells whether a report has nothing that needs attention.
+func uneventful(r *engine.Report) bool {
+	return len(r.Changes) == 0 && len(r.Drift) == 0 && len(r.Problems) == 0 && !loud(r.Trust)
 }
 
 // printNews prints a report as text with what needs attention alone: without
