@@ -89,7 +89,21 @@ func (e *Engine) Find(ctx context.Context, name string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	return find(list, name)
+	c, err := find(list, name)
+	if errors.Is(err, ErrNoBaseline) && !strings.Contains(name, "@") {
+		// To "create one" would be the wrong advice when somebody took it away.
+		if _, v, pastErr := e.Past(ctx); pastErr == nil {
+			if want := v.Current(name); want != nil {
+				return Entry{}, failure.Hint(failure.Errorf(failure.Untrustworthy, "the baseline %s@%.8s of record %d is gone from the catalogue, and no record says who removed it", name, want.ID, want.Counter),
+					findWho+name)
+			}
+			if v.Head == nil && len(v.Problems) > 0 {
+				p := v.Problems[0]
+				return Entry{}, failure.Hint(failure.Errorf(failure.Untrustworthy, "no baseline named %q, and the history that would know of one cannot be followed: %s", name, p.What), p.Next)
+			}
+		}
+	}
+	return c, err
 }
 
 func find(list []Entry, ref string) (Entry, error) {

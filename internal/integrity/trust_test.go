@@ -367,3 +367,40 @@ func TestHeaderInCatalogueAltered(t *testing.T) {
 		t.Errorf("aspects without facts: %v, %v", s, err)
 	}
 }
+
+// A baseline that somebody took away is not one that nobody ever took.
+func TestTakenAway(t *testing.T) {
+	b := newBench(t, plainPolicy)
+	if _, err := b.Find(t.Context(), "default"); !errors.Is(err, ErrNoBaseline) {
+		t.Error(err)
+	}
+	b.taken("default", "one")
+	b.taken("app", "one")
+	if _, err := b.Remove(t.Context(), "app"); err != nil {
+		t.Fatal(err)
+	}
+	b.edit(func(tx *state.Tx) error { return tx.DeleteBucket(currentBucket) })
+	if _, err := b.Find(t.Context(), "app"); !errors.Is(err, ErrNoBaseline) {
+		t.Error(err)
+	}
+	for what, do := range map[string]func() error{
+		"check": func() error { _, err := b.Compare(t.Context(), CompareOptions{Name: "default"}); return err },
+		"a baseline if there is none": func() error {
+			_, err := b.Take(t.Context(), TakeOptions{Name: "default", Policy: b.pol, Scan: Scan{Tree: b.tree}, IfMissing: true})
+			return err
+		},
+	} {
+		if err := do(); failure.KindOf(err) != failure.Untrustworthy || !strings.Contains(err.Error(), "no record says who removed it") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	b.taken("default", "looked into")
+	b.compared("")
+	// Nor is it when the history went with it.
+	b.edit(func(tx *state.Tx) error {
+		return errors.Join(tx.DeleteBucket(catalogBucket), tx.DeleteBucket([]byte("integrity.history")), tx.DeleteBucket([]byte("integrity.history.meta")))
+	})
+	if _, err := b.Find(t.Context(), "default"); failure.KindOf(err) != failure.Untrustworthy || !strings.Contains(err.Error(), "all of its records are gone") {
+		t.Error(err)
+	}
+}
