@@ -31,6 +31,8 @@ type AcceptOptions struct {
 	Packages []string // those of these packages, by name
 	Drift    []string // those of these facts, by id: "network:listen/tcp/0.0.0.0:22"
 	Classes  []Class  // of all that, only those of these classes, which facts have none of
+	// Worst leaves out what is more severe; the zero value leaves out nothing.
+	Worst *finding.Severity
 
 	KeepContent KeepContent
 }
@@ -193,7 +195,7 @@ func (o *AcceptOptions) Choose(list []Change) ([]Change, error) {
 				wanted = true
 			}
 		}
-		if wanted && (len(o.Classes) == 0 || slices.Contains(o.Classes, c.Class)) {
+		if wanted && (len(o.Classes) == 0 || slices.Contains(o.Classes, c.Class)) && o.bears(c.Severity) {
 			chosen = append(chosen, *c)
 		}
 	}
@@ -209,6 +211,9 @@ func (o *AcceptOptions) Choose(list []Change) ([]Change, error) {
 	}
 	return chosen, nil
 }
+
+// bears tells whether something of that severity may be accepted.
+func (o *AcceptOptions) bears(s finding.Severity) bool { return o.Worst == nil || s <= *o.Worst }
 
 // everything tells whether there is no choice.
 func (o *AcceptOptions) everything() bool {

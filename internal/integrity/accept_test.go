@@ -156,6 +156,10 @@ func TestAcceptMistakes(t *testing.T) {
 			t.Errorf("%s: %+v", what, a)
 		}
 	}
+	low := finding.Low
+	if a := b.accept(AcceptOptions{All: true, Worst: &low}); len(a.Changes) != 0 || a.Left != 1 {
+		t.Errorf("up to low: %+v", a)
+	}
 	a := b.accept(AcceptOptions{Classes: []Class{PackageUpdate}})
 	if len(a.Changes) != 0 || a.Left != 1 {
 		t.Errorf("%+v", a)

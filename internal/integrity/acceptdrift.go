@@ -19,7 +19,7 @@ type DriftRefusal struct {
 // there is another choice, or those with the ids in Drift.
 func (o *AcceptOptions) ChooseDrift(list []facts.Change) ([]facts.Change, error) {
 	if o.everything() {
-		return list, nil
+		return slices.DeleteFunc(slices.Clone(list), func(c facts.Change) bool { return !o.bears(c.Severity) }), nil
 	}
 	var chosen []facts.Change
 	for _, id := range o.Drift {

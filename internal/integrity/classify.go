@@ -164,7 +164,10 @@ func (c *classifier) look(ctx context.Context, was *baseline.Reader) error {
 	}
 	c.now = make(map[string][]packages.File, len(paths))
 	for i, p := range paths {
-		c.now[string(p)] = slices.DeleteFunc(files[i], func(f packages.File) bool { return stranger[f.Package.Manager] })
+		c.now[string(p)] = slices.DeleteFunc(files[i], func(f packages.File) bool {
+			// No package is called like that; a report would show it as another one.
+			return stranger[f.Package.Manager] || strings.ContainsAny(f.Package.Name, " ()\n\t")
+		})
 	}
 	c.hash(ctx)
 	if c.archives != nil {

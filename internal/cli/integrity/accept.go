@@ -24,6 +24,7 @@ type acceptOptions struct {
 	packages    []string
 	classes     []string
 	all         bool
+	worst       string
 	interactive bool
 	reason      string
 	ticket      string
@@ -44,7 +45,8 @@ report calls it. Without --report, the latest report of the baseline counts.
 
 What --class package-update rests on are the databases of the host, which an
 intruder with root can write. Check with --package-archive before: what is not as
-in its archive is of another class, and what has no archive of medium severity.
+in its archive is of another class, and what has no archive of medium severity,
+which --max-severity low leaves out.
 
 A new baseline that has the changes becomes the current one. The history keeps
 who accepted what, when and why, with the hash of each accepted content; the
@@ -56,7 +58,7 @@ mobileops integrity accept --package openssl --reason DSA-5999
 mobileops integrity accept network:listen/tcp/0.0.0.0:8443 --reason "new proxy"
 mobileops integrity accept --report 3f2a --all      # everything in one report
 mobileops integrity accept --interactive            # one by one, with differences
-0 6 * * * root mobileops integrity check --quiet --package-archive /mnt/mirror/pool; mobileops integrity accept --class package-update --quiet --reason unattended-upgrades  # cron: updates are no news
+0 6 * * * root mobileops integrity check --quiet --package-archive /mnt/mirror/pool; mobileops integrity accept --class package-update --max-severity low --quiet --reason unattended-upgrades  # cron: updates are no news
 `,
 		Args: cobra.ArbitraryArgs,
 		Statuses: []app.Status{
@@ -85,6 +87,11 @@ mobileops integrity accept --interactive            # one by one, with differenc
 	fs.StringSliceVar(&opts.classes, "class", nil, "only changes of the class `CLASS`: "+strings.Join(words, ", "))
 	app.CompleteValues(cmd, "class", words...)
 	fs.BoolVar(&opts.all, "all", false, "accept every change of the report")
+	severities := make([]string, 0, 5)
+	for _, s := range finding.Severities() {
+		severities = append(severities, s.String())
+	}
+	app.Choice(cmd, fs, &opts.worst, "max-severity", finding.Critical.String(), severities, "of what is chosen, accept nothing that is worse than `SEVERITY`")
 	fs.BoolVarP(&opts.interactive, "interactive", "i", false, "ask about each change, and show what is different")
 	reasonFlags(cmd, &opts.reason, &opts.ticket)
 	keepFlag(cmd, &opts.keep)
@@ -158,6 +165,11 @@ func runAccept(ctx context.Context, a *app.App, o *acceptOptions, paths []string
 	}
 	e.By.Reason, e.By.Ticket = o.reason, o.ticket
 	opts := engine.AcceptOptions{Name: o.name, Report: o.report, All: o.all, Packages: o.packages, KeepContent: engine.KeepContent(o.keep)}
+	worst, err := finding.ParseSeverity(o.worst)
+	if err != nil {
+		return err
+	}
+	opts.Worst = &worst
 	for _, w := range o.classes {
 		if !slices.Contains(engine.Classes(), engine.Class(w)) {
 			return failure.Errorf(failure.Usage, "unknown class %q; there are %s", w, engine.Classes())
@@ -279,7 +291,7 @@ func askAll(ctx context.Context, a *app.App, e *engine.Engine, opts engine.Accep
 	}
 	defer texts.Close()
 	// What is answered is about this report, whatever is found meanwhile.
-	opts = engine.AcceptOptions{Name: opts.Name, Report: entry.ID, Exactly: true, KeepContent: opts.KeepContent}
+	opts = engine.AcceptOptions{Name: opts.Name, Report: entry.ID, Exactly: true, Worst: opts.Worst, KeepContent: opts.KeepContent}
 	forPackage := map[string]bool{} // answers that stand for all of a package's update
 	for i := range list {
 		c := &list[i]
