@@ -19,7 +19,9 @@ that.
 The kernel is asked, not ss, nft or ip. Counters, handles, leases, learned
 routes, neighbours, and elements of dynamic sets are left out: they change by
 themselves. A program that was restarted and listens on another port of the
-dynamic range is one change of severity info. UNIX sockets and the networks of
+dynamic range is one change of severity info. A program that takes packets
+without a port of its own, as ping and resolvers do, is told once, and not when
+it stops. UNIX sockets and the networks of
 containers are not looked at.
 
 Only root sees the firewall and the programs of other users.`,

@@ -18,8 +18,8 @@ func newReportList(a *app.App) *cobra.Command {
 		Short: "List what the checks of a baseline found, the newest first",
 		Long: `List what the checks and verifies of a baseline found, the newest first.
 
-Runs in a row that found the same are one report. Of old ones only the numbers
-are kept.`,
+Runs in a row that found the same are one report, whatever runs of another kind
+lie between them. Of old ones only the numbers are kept.`,
 		Example: `
 mobileops integrity report list
 mobileops integrity report list --output json | jq '.reports[] | {last, status}'

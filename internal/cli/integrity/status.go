@@ -302,14 +302,20 @@ func statusRows(b *engine.BaselineStatus, now time.Time) [][2]string {
 	if b.Watch != nil {
 		watch = b.Watch.String()
 	}
+	covers := c.Aspects
+	if c.Entries > 0 {
+		covers = append([]string{ui.Plural(c.Entries, "entry", "entries")}, covers...)
+	}
 	rows := [][2]string{
-		{"Baseline", fmt.Sprintf("%s@%s of %s on %s, %s", c.Name, c.ID[:8], c.Tree, c.Host, ui.Plural(c.Entries, "entry", "entries"))},
+		{"Baseline", fmt.Sprintf("%s@%s of %s on %s, %s", c.Name, c.ID[:8], c.Tree, c.Host, strings.Join(covers, ", "))},
 		{"Taken", taken},
 		{"Last check", runText(b.Check, c, now)},
 		{"Last verify", runText(b.Verify, c, now)},
-		{"Really read", "every file since " + stamp(b.OldestRead) + ", " + ui.Ago(b.OldestRead, now)},
-		{"Findings", open},
 	}
+	if c.Entries > 0 {
+		rows = append(rows, [2]string{"Really read", "every file since " + stamp(b.OldestRead) + ", " + ui.Ago(b.OldestRead, now)})
+	}
+	rows = append(rows, [2]string{"Findings", open})
 	if len(b.Schedules) == 0 {
 		rows = append(rows, [2]string{"Schedule", "none (make one: mobileops integrity schedule --daily 03:00)"})
 	}
