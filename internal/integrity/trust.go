@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -173,6 +174,9 @@ func (e *Engine) baselineFiles() ([]baselineFile, error) {
 	list, err := os.ReadDir(e.path(""))
 	if os.IsNotExist(err) {
 		return nil, nil
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, failure.Hint(failure.Wrap(failure.NotAllowed, err), "run as root, or choose another place with --state-dir")
 	}
 	var files []baselineFile
 	for _, d := range list {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"aead.dev/minisign"
@@ -41,8 +42,9 @@ key never was on this host (see mobileops integrity key use):
              needs no state, and minisign -S does the same
   3. here:   --import FILE.minisig keeps the signature with the record
 
-A signature vouches for all records before it, so only the last one is written.
-Look at it before you sign it: it says who took or accepted what, and why. When
+A signature vouches for all records before it, so only the last one is written,
+and the others that wait are named. Look at all of them before you sign: they
+say who took or accepted what, and why. When
 the key was changed, the last record under each key is wanted: FILE is then a
 directory.
 
@@ -176,6 +178,9 @@ func exportUnsigned(ctx context.Context, a *app.App, o *signOptions, doc *signed
 		return err
 	}
 	doc.Did = "is to be signed"
+	if err := noticeVouched(a, chain, v, list); err != nil {
+		return err
+	}
 	st, statErr := os.Stat(o.export)
 	dir := statErr == nil && st.IsDir()
 	switch {
@@ -201,6 +206,31 @@ func exportUnsigned(ctx context.Context, a *app.App, o *signOptions, doc *signed
 	if o.export == "-" {
 		a.Streams.Quiet = true // standard output is the record's
 		a.Streams.Format = ui.Text
+	}
+	return nil
+}
+
+// noticeVouched tells of the records that a signature vouches for without being
+// of them: among those may be one that somebody hoped nobody would look at.
+func noticeVouched(a *app.App, chain *history.Chain, v *history.Verification, toSign []*history.Entry) error {
+	for _, n := range v.Unsigned {
+		if slices.ContainsFunc(toSign, func(e *history.Entry) bool { return e.Counter == n }) {
+			continue
+		}
+		r, err := chain.Record(n)
+		if err != nil {
+			return err
+		}
+		what := string(r.Kind)
+		if r.Name != "" {
+			what += fmt.Sprintf(" of %s@%.8s", r.Name, r.ID)
+		}
+		why := "no reason given"
+		if r.Reason != "" {
+			why = r.Reason
+		}
+		a.Streams.Notice("mobileops: the signature will also vouch for record %d: %s by %s on %s, %s; look at it first: mobileops integrity history show %d",
+			n, ui.Escape(what), ui.Escape(r.Actor.User), stamp(r.Time), ui.Escape(why), n)
 	}
 	return nil
 }

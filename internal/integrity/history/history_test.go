@@ -233,6 +233,13 @@ func TestAttacksOnTheChain(t *testing.T) {
 			private, _ := b.log.KeyFiles()
 			b.must(os.Chmod(private, 0o640))
 		}, "others than its owner can read the signing key"},
+		"key of another user": {func(b *bench) {
+			if os.Geteuid() != 0 {
+				b.Skip("giving a file to another user wants root")
+			}
+			private, _ := b.log.KeyFiles()
+			b.must(os.Chown(private, 65534, 65534))
+		}, "belongs to another user (uid 65534), who can read and replace it"},
 		"another host": {func(b *bench) {
 			b.open(b.log.store.Dir(), Options{Host: otherHost})
 		}, "this state directory is a copy"},

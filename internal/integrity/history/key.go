@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"aead.dev/minisign"
 	"github.com/mobileops/mobileops/internal/durable"
@@ -152,6 +153,10 @@ func (l *Log) readKeys() (k keys, err error) {
 		return k, failure.Hint(failure.Errorf(failure.Untrustworthy, "others than its owner can read the signing key %s (mode %04o)", private, st.Mode().Perm()),
 			"chmod 600 "+private+", and, when somebody may have read it: mobileops integrity key rotate")
 	}
+	if uid, strange := foreign(st, l.store.Dir()); strange {
+		return k, failure.Hint(failure.Errorf(failure.Untrustworthy, "the signing key %s belongs to another user (uid %d), who can read and replace it", private, uid),
+			fmt.Sprintf("chown %d %s, and then: mobileops integrity key rotate", os.Geteuid(), private))
+	}
 	if k.private, err = ReadPrivateKey(private, nil); err != nil {
 		return k, err
 	}
@@ -161,6 +166,21 @@ func (l *Log) readKeys() (k keys, err error) {
 		return k, writePublicKey(public, pub)
 	}
 	return k, nil
+}
+
+// foreign tells whether a file belongs to a user who is neither root, nor who
+// runs this, nor whose the state directory is.
+func foreign(st fs.FileInfo, stateDir string) (uid uint32, yes bool) {
+	file, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || file.Uid == 0 || int(file.Uid) == os.Geteuid() {
+		return 0, false
+	}
+	if dir, err := os.Stat(stateDir); err == nil {
+		if of, ok := dir.Sys().(*syscall.Stat_t); ok && of.Uid == file.Uid {
+			return 0, false
+		}
+	}
+	return file.Uid, true
 }
 
 // generate makes the first key of a state directory.
