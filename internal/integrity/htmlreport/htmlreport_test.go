@@ -248,6 +248,22 @@ func TestHugeReportsAreBounded(t *testing.T) {
 	}
 }
 
+// TestPageBesideFiles: a report that is not about files does not say that none
+// changed.
+func TestPageBesideFiles(t *testing.T) {
+	p := samplePage()
+	p.Report.Aspects, p.Entry.Aspects = []string{facts.Network}, []string{facts.Network}
+	p.Report.Changes, p.Report.Summary = nil, integrity.Summary{}
+	for _, drift := range []int{2, 0} {
+		p.Report.Drift = p.Report.Drift[:drift]
+		page := write(t, p)
+		if strings.Contains(page, "entries compared") || strings.Contains(page, "files compared") || strings.Contains(page, "changes-heading") || !strings.Contains(page, ">Beside files<") {
+			t.Errorf("with %d differences:\n%s", drift, page)
+		}
+	}
+}
+
+// TestTrend: bars stand side by side and on their axis, however many there are.
 func TestTrend(t *testing.T) {
 	p := samplePage()
 	if newTrend(nil, "", 100) != nil {
@@ -288,6 +304,25 @@ func TestTrend(t *testing.T) {
 	tr := newTrend([]integrity.ReportEntry{e}, "", 100)
 	if fmt.Sprint(tr.Columns) != "[high low]" || fmt.Sprint(tr.Table[0].Numbers) != "[2 1]" {
 		t.Errorf("%v %v", tr.Columns, tr.Table)
+	}
+	// What is beside files counts, too, once.
+	e = integrity.ReportEntry{ID: "x", Severities: map[string]int{"high": 2, "low": 3}, Summary: integrity.Summary{Changed: 1}, Drift: 4, Aspects: []string{facts.Files, facts.Network}}
+	tr = newTrend([]integrity.ReportEntry{e}, "", 100)
+	if b := tr.Bars[0]; fmt.Sprint(tr.Columns) != "[high low]" || tr.Table[0].Total != "5" || b.Clean || b.Parts[len(b.Parts)-1].Y < plotTop {
+		t.Errorf("%v %+v %+v", tr.Columns, tr.Table, b)
+	}
+	e.Classes = map[integrity.Class]int{integrity.Unowned: 1}
+	tr = newTrend([]integrity.ReportEntry{e}, "", 100)
+	if fmt.Sprint(tr.Columns) != "[unowned beside files]" || fmt.Sprint(tr.Table[0].Numbers) != "[1 4]" {
+		t.Errorf("%v %+v", tr.Columns, tr.Table)
+	}
+	// A look at the network alone is not among those at files.
+	looks := []integrity.ReportEntry{{ID: "n", Aspects: []string{facts.Network}}, e, {ID: "old"}, {ID: "c", Aspects: []string{facts.Containers}}}
+	if got := alike(looks, &e); len(got) != 2 || got[0].ID != "x" || got[1].ID != "old" {
+		t.Errorf("%+v", got)
+	}
+	if got := alike(looks, &looks[0]); len(got) != 1 || got[0].ID != "n" {
+		t.Errorf("%+v", got)
 	}
 	for n, want := range map[int]int{0: 1, 1: 1, 2: 2, 3: 4, 5: 6, 7: 8, 9: 10, 11: 20, 24: 40, 99: 100, 61_234: 80_000} {
 		if got := ceiling(n); got != want {
@@ -341,7 +376,7 @@ func TestContrast(t *testing.T) {
 				t.Errorf("scheme %d: %s on %s has contrast %.2f", i, pair[0], pair[1], got)
 			}
 		}
-		for n := range 6 { // graphics: 1.4.11
+		for n := range 7 { // graphics: 1.4.11
 			if got := contrast(colors[fmt.Sprintf("s%d", n)], colors["paper"]); got < 3 {
 				t.Errorf("scheme %d: colour %d of the chart has contrast %.2f", i, n, got)
 			}

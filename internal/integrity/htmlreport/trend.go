@@ -8,6 +8,7 @@ import (
 
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity"
+	"github.com/mobileops/mobileops/internal/integrity/facts"
 )
 
 // trend is the chart of the last reports, a bar for each, and the same as a
@@ -82,7 +83,7 @@ func newTrend(past []integrity.ReportEntry, current string, limit int) *trend {
 	names, number := seriesOf(list)
 	most, occurs := 0, make([]int, len(names))
 	for i := range list {
-		most = max(most, int(list[i].Summary.Differences()))
+		most = max(most, int(differences(&list[i])))
 		for n, k := range number(&list[i]) {
 			occurs[n] += k
 		}
@@ -106,8 +107,8 @@ func newTrend(past []integrity.ReportEntry, current string, limit int) *trend {
 		counts := number(e)
 		b := bar{
 			X: plotLeft + 4 + (step*i+step/2)/1000 - width/2, Width: width, Current: e.ID == current,
-			Clean: e.Summary.Differences() == 0, Lost: e.Summary.Unreadable+e.Summary.Unstable > 0,
-			Title: at(e.Last).Text + ": " + plural(int(e.Summary.Differences()), "change", "changes"),
+			Clean: differences(e) == 0, Lost: e.Summary.Unreadable+e.Summary.Unstable > 0,
+			Title: at(e.Last).Text + ": " + plural(int(differences(e)), "change", "changes"),
 		}
 		y := plotBase
 		for n := len(names) - 1; n >= 0; n-- { // the worst on top
@@ -119,7 +120,7 @@ func newTrend(past []integrity.ReportEntry, current string, limit int) *trend {
 			b.Parts = append(b.Parts, part{y, h, n})
 		}
 		t.Bars = append(t.Bars, b)
-		row := pastRow{When: at(e.Last), Mode: e.Mode(), Total: count(e.Summary.Differences()), Current: b.Current, Lost: count(e.Summary.Unreadable + e.Summary.Unstable), Runs: count(int64(max(e.Runs, 1)))}
+		row := pastRow{When: at(e.Last), Mode: e.Mode(), Total: count(differences(e)), Current: b.Current, Lost: count(e.Summary.Unreadable + e.Summary.Unstable), Runs: count(int64(max(e.Runs, 1)))}
 		for n, k := range counts {
 			if occurs[n] > 0 {
 				row.Numbers = append(row.Numbers, count(int64(k)))
@@ -132,13 +133,31 @@ func newTrend(past []integrity.ReportEntry, current string, limit int) *trend {
 	if len(list) == 1 || t.First == t.Last {
 		t.First = ""
 	}
-	latest := count(list[len(list)-1].Summary.Differences())
+	latest := count(differences(&list[len(list)-1]))
 	t.Summary = fmt.Sprintf("Changes in the last %s: %s in the latest, %s at most.", plural(len(list), "report", "reports"), latest, count(int64(most)))
 	if len(list) == 1 {
 		t.Summary = "There is one report so far, with " + plural(most, "change", "changes") + "."
 	}
 	return t
 }
+
+// differences are all that a report found, of files and beside them.
+func differences(e *integrity.ReportEntry) int64 { return e.Summary.Differences() + int64(e.Drift) }
+
+// alike returns the reports that looked at what e looked at, so that a look at
+// the network alone is no bar without changes between those of files.
+func alike(past []integrity.ReportEntry, e *integrity.ReportEntry) []integrity.ReportEntry {
+	return slices.DeleteFunc(slices.Clone(past), func(p integrity.ReportEntry) bool {
+		if ofFiles(p.Aspects) && ofFiles(e.Aspects) {
+			return false
+		}
+		return !slices.Equal(p.Aspects, e.Aspects)
+	})
+}
+
+// ofFiles tells whether a report of these aspects is about files. Of one that
+// names none, that is all.
+func ofFiles(aspects []string) bool { return aspects == nil || slices.Contains(aspects, facts.Files) }
 
 // seriesOf returns what the bars are made of: the classes where changes were
 // classified, else severities; and how many of each a report has. What is not
@@ -160,11 +179,17 @@ func seriesOf(list []integrity.ReportEntry) (names []string, number func(*integr
 		}
 	}
 	names = append(names, "not sorted")
+	if classed { // severities have them already
+		names = append(names, "beside files")
+	}
 	return names, func(e *integrity.ReportEntry) []int {
-		counts, rest := make([]int, 0, len(names)), int(e.Summary.Differences())
+		counts, rest := make([]int, 0, len(names)), int(differences(e))
 		for _, f := range of {
 			counts = append(counts, f(e))
 			rest -= f(e)
+		}
+		if classed {
+			return append(counts, max(rest-e.Drift, 0), e.Drift)
 		}
 		return append(counts, max(rest, 0))
 	}

@@ -22,7 +22,8 @@ type view struct {
 	Root, Policy, BaselineName         string
 	BaselineID                         string
 	When, Taken, Written, OldestRead   moment
-	Lasted, Files, Read                string
+	Lasted, Read                       string
+	Files                              string // "" when the report is not about files
 	Runs                               string // "" for one
 
 	Verdict   verdict
@@ -104,11 +105,14 @@ func newView(p *Page) *view {
 		When: at(r.Started), Taken: at(b.Finished), Written: at(p.Now), OldestRead: at(r.Summary.OldestRead),
 		Lasted: lasted(r.Elapsed), Files: count(r.Summary.Files), Read: fmt.Sprintf("%s read again, %s", plural(int(r.Summary.Rehashed), "file", "files"), size(r.Summary.Bytes)),
 	}
+	if !ofFiles(r.Aspects) {
+		v.Files = ""
+	}
 	if p.Entry.FileBytes > 0 {
 		v.Digest = p.Entry.Digest.String()
 	}
 	if p.Entry.Runs > 1 {
-		v.Runs = fmt.Sprintf("%s runs in a row found the same, the first on %s.", count(int64(p.Entry.Runs)), at(p.Entry.Started).Text)
+		v.Runs = fmt.Sprintf("%s runs of this kind in a row found the same, the first on %s.", count(int64(p.Entry.Runs)), at(p.Entry.Started).Text)
 	}
 	v.groups(r.Changes, limits)
 	v.drift(r, limits)
@@ -126,7 +130,7 @@ func newView(p *Page) *view {
 	v.Footing = footing(r.Ownership)
 	v.verdict(p)
 	v.tiles(p)
-	v.Trend = newTrend(p.Past, p.Entry.ID, limits.Past)
+	v.Trend = newTrend(alike(p.Past, &p.Entry), p.Entry.ID, limits.Past)
 	return v
 }
 
@@ -260,7 +264,7 @@ func (v *view) drift(r *integrity.Report, limits Limits) {
 		}
 		d := &r.Drift[i]
 		f := d.Fact()
-		out := row{Severity: d.Severity.String(), Kind: string(d.Kind), Path: visible(f.Aspect+": "+f.Kind+" "+f.Key, longestPath)}
+		out := row{Severity: d.Severity.String(), Kind: string(d.Kind), Path: visible(d.ID(), longestPath)} // as integrity accept takes it
 		for _, a := range d.Attributes {
 			out.Values = append(out.Values, value{visible(a.Name, longestValue), visible(a.Old, longestValue), visible(a.New, longestValue)})
 		}
@@ -351,16 +355,18 @@ func (v *view) tiles(p *Page) {
 		if n[""] > 0 {
 			add("warn", n[""], "not sorted")
 		}
-	} else {
+	} else if v.Files != "" {
 		s := &r.Summary
 		add("warn", int(s.Changed), "changed")
 		add("warn", int(s.Added), "added")
 		add("warn", int(s.Removed), "removed")
 		add("warn", int(s.Moved), "moved")
 	}
-	if len(p.Report.Drift) > 0 {
+	if len(p.Report.Drift) > 0 || v.Files == "" {
 		add("warn", len(p.Report.Drift), "beside files")
 	}
 	add("warn", len(r.Problems), "not read")
-	v.Tiles = append(v.Tiles, tile{"", count(r.Summary.Files), "files compared"})
+	if v.Files != "" {
+		v.Tiles = append(v.Tiles, tile{"", v.Files, "files compared"})
+	}
 }
