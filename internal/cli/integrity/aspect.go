@@ -52,7 +52,7 @@ func aspectCommand(a *app.App, s aspectSpec) *cobra.Command {
 	for _, sev := range finding.Severities() {
 		words = append(words, sev.String())
 	}
-	app.Choice(cmd, cmd.Flags(), &opts.failOn, "fail-on", finding.Info.String(), words, "status 1 only for differences from `SEVERITY` on")
+	app.Choice(cmd, cmd.Flags(), &opts.failOn, "fail-on", finding.Info.String(), words, "status 1 only for differences from `SEVERITY` on; with --quiet, only these are printed")
 	cmd.Flags().BoolVar(&opts.list, "list", false, "print how it is now, without comparing with a baseline")
 	return cmd
 }
@@ -95,10 +95,13 @@ func runAspect(ctx context.Context, a *app.App, o *aspectOptions) error {
 		kind = failure.Worse(kind, failure.Incomplete)
 	}
 	print := printReport
-	if a.Streams.Quiet && a.Streams.Format == ui.Text && uneventful(r) {
-		print = func(a *app.App, r *engine.Report) error { // or the status would have no reason
+	if a.Streams.Quiet && a.Streams.Format == ui.Text {
+		print = func(a *app.App, r *engine.Report) error {
+			if r = newsOf(r, failOn); !uneventful(r) {
+				return printReport(a, r)
+			}
 			var w strings.Builder
-			printUnknown(&w, a.Streams.Theme(), r.Unknown)
+			printUnknown(&w, a.Streams.Theme(), r.Unknown) // or the status would have no reason
 			_, err := fmt.Fprint(a.Streams.Out, w.String())
 			return err
 		}

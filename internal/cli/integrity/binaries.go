@@ -27,7 +27,7 @@ The layers of containers are left out, see mobileops integrity containers.`,
 mobileops integrity binaries
 mobileops integrity binaries --list                      # against packages alone, no baseline needed
 mobileops integrity binaries --output json | jq '.drift'
-30 4 * * * root mobileops integrity binaries --quiet     # cron: mails news only
+30 4 * * * root mobileops integrity binaries --quiet     # cron: mails only what differs
 `,
 	})
 }

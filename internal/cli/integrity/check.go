@@ -79,7 +79,7 @@ reported part of the baseline.`,
 mobileops integrity check
 mobileops integrity check --output json > report.json    # for another tool
 mobileops integrity check --rehash-sample 5% --max-age 7d  # and read some files again
-*/15 * * * * root mobileops integrity check --quiet      # cron: mails news only
+*/15 * * * * root mobileops integrity check --quiet      # cron: mails only what differs
 mobileops integrity check --only files,network           # leave out what is not wanted
 30 6 * * * root mobileops integrity check --quiet --fail-on low  # cron: updates of packages are no news
 mobileops integrity check --output json > /media/usb/check.json  # runbook: keep what was found

@@ -23,7 +23,7 @@ How a container was made is compared, not whether it runs.`,
 mobileops integrity containers
 mobileops integrity containers --list                    # as they are now, no baseline needed
 mobileops integrity containers --fail-on high            # status 1 only for rights over the host
-0 * * * * root mobileops integrity containers --quiet    # cron: mails news only
+0 * * * * root mobileops integrity containers --quiet    # cron: mails only what differs
 `,
 	})
 }

@@ -29,7 +29,7 @@ Only root sees the firewall and the programs of other users.`,
 mobileops integrity network
 mobileops integrity network --list                       # as it is now, no baseline needed
 mobileops integrity network --output json | jq -r '.drift[].id'  # for integrity accept
-*/5 * * * * root mobileops integrity network --quiet     # cron: mails news only
+*/5 * * * * root mobileops integrity network --quiet     # cron: mails only what differs
 `,
 	})
 }

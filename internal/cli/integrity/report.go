@@ -129,9 +129,14 @@ func uneventful(r *engine.Report) bool {
 	return len(r.Changes) == 0 && len(r.Drift) == 0 && len(r.Problems) == 0 && !loud(r.Trust)
 }
 
-// printNews prints a report as text with what needs attention alone: without
-// the changes below the severity that makes the status a "no".
+// printNews prints a report as text with what needs attention alone.
 func printNews(a *app.App, r *engine.Report, from finding.Severity) error {
+	return printReport(a, newsOf(r, from))
+}
+
+// newsOf returns a report without the changes below the severity that makes the
+// status a "no".
+func newsOf(r *engine.Report, from finding.Severity) *engine.Report {
 	news := *r
 	// Both are sorted, the worst first.
 	if n := slices.IndexFunc(r.Changes, func(c engine.Change) bool { return c.Severity < from }); n >= 0 {
@@ -140,7 +145,7 @@ func printNews(a *app.App, r *engine.Report, from finding.Severity) error {
 	if n := slices.IndexFunc(r.Drift, func(c facts.Change) bool { return c.Severity < from }); n >= 0 {
 		news.Drift = r.Drift[:n]
 	}
-	return printReport(a, &news)
+	return &news
 }
 
 // printReportLines prints a line for each change and each problem, and last
