@@ -130,7 +130,7 @@ func (e *Engine) syncAnchors(ctx context.Context, v *history.Verification, befor
 			if i >= len(e.Anchors) {
 				to = nil // it was named to compare with
 			}
-			states[i] = e.syncAnchor(ctx, v, before[p.String()], to, p)
+			states[i] = e.syncAnchor(ctx, v, before[p.String()], to, p, false)
 		})
 	}
 	all.Wait()
@@ -141,8 +141,9 @@ func (e *Engine) syncAnchors(ctx context.Context, v *history.Verification, befor
 }
 
 // syncAnchor compares with one place and keeps next there, unless it is nil or
-// what is there speaks against it.
-func (e *Engine) syncAnchor(ctx context.Context, v *history.Verification, before pushed, next *anchor.Anchor, p anchor.Place) AnchorState {
+// what is there speaks against it. again says that somebody asked for it, where
+// an anchor was kept before and is gone, or cannot be read back.
+func (e *Engine) syncAnchor(ctx context.Context, v *history.Verification, before pushed, next *anchor.Anchor, p anchor.Place, again bool) AnchorState {
 	s := AnchorState{Place: p.String()}
 	there, err := p.Read(ctx, e.History().Host())
 	switch {
@@ -159,6 +160,7 @@ func (e *Engine) syncAnchor(ctx context.Context, v *history.Verification, before
 			return s
 		}
 		s.Kept = v.Head != nil && there.Counter == v.Head.Counter
+	case again:
 	case p.Readable() && before.Counter > 0:
 		// Writing might make a file where something is no longer mounted.
 		s.Problem = fmt.Sprintf("the anchor of record %d that was kept there is gone: is it mounted? (keep one again: mobileops integrity anchor push %s)", before.Counter, p)
@@ -246,7 +248,7 @@ func (e *Engine) KeepAnchor(ctx context.Context, p anchor.Place, force bool) (An
 		}
 		out.Kept, out.Counter, out.Time, out.Verdict = true, next.Counter, next.Time, history.Matches
 	} else {
-		out = e.syncAnchor(ctx, v, pushed{}, &next, p)
+		out = e.syncAnchor(ctx, v, s.pushed[p.String()], &next, p, true)
 	}
 	if !slices.ContainsFunc(e.Anchors, func(o anchor.Place) bool { return o.String() == p.String() }) {
 		return out, nil

@@ -253,6 +253,37 @@ func TestRolledBack(t *testing.T) {
 	}
 }
 
+// An older anchor in the place of a newer one is evidence as well: only --force
+// writes over it. One that is gone is kept again when somebody asks for it.
+func TestOlderAnchorPutInPlace(t *testing.T) {
+	b := newBench(t, plainPolicy)
+	place := &anchor.File{Path: filepath.Join(t.TempDir(), "anchors")}
+	b.Anchors = []anchor.Place{place}
+	keep := func(force bool, want history.Verdict) {
+		t.Helper()
+		if s, err := b.KeepAnchor(t.Context(), place, force); err != nil || s.Verdict != want || s.Kept != (want == history.Matches) {
+			t.Errorf("%+v %v", s, err)
+		}
+	}
+	b.taken("default", "one")
+	keep(false, history.Matches)
+	older, err := os.ReadFile(place.Path)
+	b.must(err)
+	b.taken("default", "two")
+	keep(false, history.Matches)
+	b.must(os.WriteFile(place.Path, older, 0o644))
+	b.compared("it knew record 2, and now only record 1: somebody put it back")
+	keep(false, history.Rewritten)
+	if now, err := os.ReadFile(place.Path); err != nil || !bytes.Equal(now, older) {
+		t.Errorf("the evidence was written over: %v", err)
+	}
+	keep(true, history.Matches)
+	b.compared("")
+	b.must(os.Remove(place.Path))
+	keep(false, history.Matches)
+	b.compared("")
+}
+
 // A place that cannot be reached is never a clean result; what was missed is
 // kept there by the next check.
 func TestAnchorUnreachable(t *testing.T) {

@@ -160,15 +160,25 @@ func (h *HTTP) Read(ctx context.Context, host string) (*Anchor, error) {
 	if last == nil && strange > 0 {
 		return nil, fmt.Errorf("%w: it answers with something else than anchors", ErrUnreachable)
 	}
+	if last == nil && h.method() == http.MethodPut && strings.Count(body, Version+" ") == 1 {
+		// A PUT would replace it, and another host would lose its anchor.
+		if other, err := Pasted(body, host); err == nil {
+			return nil, fmt.Errorf("%w: the anchor of another host, %s, is kept there: give each host a URL of its own", ErrUnreachable, other.Host)
+		}
+	}
 	return last, nil
+}
+
+func (h *HTTP) method() string {
+	if h.opts.Method == "" {
+		return http.MethodPut
+	}
+	return h.opts.Method
 }
 
 // Write sends an anchor and reads it back.
 func (h *HTTP) Write(ctx context.Context, a Anchor) error {
-	method := h.opts.Method
-	if method == "" {
-		method = http.MethodPut
-	}
+	method := h.method()
 	status, _, err := h.do(ctx, method, a.String()+"\n")
 	if err != nil {
 		return err

@@ -219,6 +219,21 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("%v %v", a, err)
 	}
 
+	// Another host's anchor, which a PUT would replace, is left alone; one of
+	// several lines is not replaced.
+	if a, err := p.Read(t.Context(), "another"); a != nil || err != nil {
+		t.Errorf("of another host among several: %v %v", a, err)
+	}
+	s.mu.Lock()
+	s.text = s.text[:strings.Index(s.text, "\n")+1]
+	s.mu.Unlock()
+	if _, err := p.Read(t.Context(), "another"); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "the anchor of another host, "+host) {
+		t.Errorf("of another host alone: %v", err)
+	}
+	if a, err := place(Options{CA: ca, TokenFile: token, Method: http.MethodPost}).Read(t.Context(), "another"); a != nil || err != nil {
+		t.Errorf("of another host, and added to: %v %v", a, err)
+	}
+
 	unreachable := func(name string, p Place, text string) {
 		t.Helper()
 		_, err := p.Read(t.Context(), host)
