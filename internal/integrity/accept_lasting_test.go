@@ -19,12 +19,13 @@ import (
 // are in the baseline or none, and the history agrees with it.
 func TestKilledWhileAccepting(t *testing.T) {
 	b := newBench(t, plainPolicy)
-	for i := range 3000 {
+	for i := range 1500 {
 		b.put(fmt.Sprintf("etc/d%d/f%d", i%30, i), "old")
 	}
 	b.take()
 	accepted, whole := 0, 100*time.Millisecond
-	for i := range 30 {
+	const rounds = 16
+	for i := range rounds {
 		for n := range 500 {
 			b.put(fmt.Sprintf("etc/d%d/f%d", n%30, n), fmt.Sprintf("round %d", i))
 		}
@@ -37,7 +38,7 @@ func TestKilledWhileAccepting(t *testing.T) {
 		start := time.Now()
 		b.must(c.Start())
 		if i > 0 {
-			time.Sleep(whole * time.Duration(i) / 28)
+			time.Sleep(whole * time.Duration(i) / (rounds - 2))
 			c.Process.Kill()
 		}
 		c.Wait()
@@ -61,8 +62,8 @@ func TestKilledWhileAccepting(t *testing.T) {
 		}
 		b.onlyCatalogued()
 	}
-	if accepted == 0 || accepted == 30 {
-		t.Errorf("%d of 30 came through: nothing was killed in the middle", accepted)
+	if accepted == 0 || accepted == rounds {
+		t.Errorf("%d of %d came through: nothing was killed in the middle", accepted, rounds)
 	}
 }
 
@@ -89,7 +90,7 @@ func TestDiskFullWhileAccepting(t *testing.T) {
 	old, err := b.Find(t.Context(), "default")
 	b.must(err)
 	failed := 0
-	for room := 0; room < 1<<20; room += 64 << 10 {
+	for room := 0; room < 1<<20; room += 128 << 10 {
 		filler := filepath.Join(dir, "filler")
 		b.must(os.WriteFile(filler, nil, 0o600))
 		var fs unix.Statfs_t
