@@ -212,6 +212,9 @@ func runAccept(ctx context.Context, a *app.App, o *acceptOptions, paths []string
 		return err
 	}
 	if acc.Kind() == failure.Busy {
+		if a.Streams.Quiet && len(opts.Paths)+len(opts.Packages)+len(opts.Drift) == 0 {
+			return failure.Silent(failure.Busy) // from cron, a night without updates is no mail
+		}
 		return failure.New(failure.Busy, "nothing to accept"+map[bool]string{true: ": it is part of the baseline already", false: " in this report"}[acc.Already > 0])
 	}
 	return ended(acc.Kind(), keepAnchors(ctx, a, e))

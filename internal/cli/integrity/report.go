@@ -30,7 +30,7 @@ type checkReport struct {
 	Errors    []problemReport   `json:"errors"`
 	Trust     *trustReport      `json:"trust,omitempty"` // whether the baseline itself is what it was
 	Aspects   []string          `json:"aspects,omitempty"`
-	Drift     []driftReport     `json:"drift,omitempty"`   // of the aspects beside files
+	Drift     []driftReport     `json:"drift"`             // of the aspects beside files
 	Sources   []facts.Source    `json:"sources,omitempty"` // what was asked, and how it did
 	Unknown   []engine.Unknown  `json:"unknown,omitempty"` // sources that neither the baseline nor this run could ask
 }
@@ -177,7 +177,7 @@ func printReportLines(a *app.App, r *engine.Report) error {
 			return err
 		}
 	}
-	doc.Changes, doc.Drift, doc.Errors = []changeReport{}, nil, []problemReport{}
+	doc.Changes, doc.Drift, doc.Errors = []changeReport{}, []driftReport{}, []problemReport{}
 	if err := lines.Print(struct {
 		Type string `json:"type"`
 		*checkReport
