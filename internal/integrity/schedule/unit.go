@@ -26,6 +26,10 @@ type unitValues struct {
 	Env, Writable                 []string
 	Calendar, Jitter              string
 	Mail, Mailer                  string
+	// Image: the units are of an image, which may have no state yet. On a host
+	// there is one as they are made, and without it the run must fail: else
+	// whoever takes state.db away silences the checks.
+	Image bool
 }
 
 // units returns the service and its timer, and with a mail address the service
@@ -35,6 +39,7 @@ func (s *Schedule) units() ([]File, error) {
 		Name: s.Name, Unit: s.unit(), Mode: s.Mode(), When: s.Timing.String(),
 		About: "Check the integrity of files against baseline " + s.Baseline, Timeout: "2h",
 		State: unitEscape(usualState), Calendar: s.Timing.Calendar(), Mail: s.Mail, Mailer: mailer,
+		Image: s.Root != "/",
 	}
 	if s.Verify {
 		v.About, v.Timeout = "Verify every byte of the files of baseline "+s.Baseline, "12h"

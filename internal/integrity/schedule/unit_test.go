@@ -108,7 +108,7 @@ func TestUnitsSayWhatWasAskedFor(t *testing.T) {
 		".timer": {"OnCalendar=*-*-* 03:00:00", "RandomizedDelaySec=1800s", "FixedRandomDelay=yes", "Persistent=true", "WantedBy=timers.target"},
 		".service": {
 			`ExecStart=/usr/bin/mobileops integrity check --rehash-sample 5%% --name "$$x y"`, `Environment="MOBILEOPS_STATE_DIR=/srv/a b"`,
-			`ReadWritePaths="-/srv/a b"`, "ReadWritePaths=-/mnt/usb", "ConditionPathExists=/srv/a b/state.db", "OnFailure=mobileops-integrity-check-mail.service",
+			`ReadWritePaths="-/srv/a b"`, "ReadWritePaths=-/mnt/usb", "OnFailure=mobileops-integrity-check-mail.service",
 		},
 		"-mail.service": {"Type=oneshot"},
 	} {
@@ -120,6 +120,13 @@ func TestUnitsSayWhatWasAskedFor(t *testing.T) {
 	}
 	if !strings.Contains(text["-mail.service"], `"To: ops@example.org\\nSubject`) {
 		t.Errorf("mail:\n%s", text["-mail.service"])
+	}
+	// Without its state an image has nothing to check yet; a host was robbed.
+	for root, want := range map[string]bool{"/": false, "/mnt/image": true} {
+		s.Root = root
+		if text := units(t, s)[".service"]; strings.Contains(text, "\nConditionPathExists=/srv/a b/state.db\n") != want || !strings.Contains(text, "(1)\n") {
+			t.Errorf("%s:\n%s", root, text)
+		}
 	}
 	s.Jitter, s.Mail = 0, ""
 	text = units(t, s)
