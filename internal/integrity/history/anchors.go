@@ -60,6 +60,9 @@ func (v *Verification) Judge(a *anchor.Anchor, host string) (Verdict, string) {
 	if a.Counter > n && a.Signature != nil && !v.signedBy(a, signer) {
 		doubt = "; its signature is by a key that is not known here"
 	}
+	if a.Counter > n && a.Signature == nil && v.Head != nil && !v.Elsewhere {
+		doubt = "; it is not signed, although the key is on this host, so whoever can write to the place may have made it up"
+	}
 	switch {
 	case a.Host != host:
 		return OtherHost, fmt.Sprintf("it is of the host %s, and this history is of %s", a.Host, host)

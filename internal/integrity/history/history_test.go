@@ -345,6 +345,10 @@ func TestAnchors(t *testing.T) {
 	judge(forged, Forged)
 	forged.Signature = nil
 	judge(forged, Rewritten)
+	forged.Counter = 99
+	if got, why := b.verify().Judge(&forged, thisHost); got != RolledBack || !strings.Contains(why, "may have made it up") {
+		t.Errorf("an unsigned anchor of a record that never was: %s, %s", got, why)
+	}
 	other := four
 	other.Host = otherHost
 	judge(other, OtherHost)
