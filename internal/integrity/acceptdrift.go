@@ -2,7 +2,6 @@ package integrity
 
 import (
 	"context"
-	"maps"
 	"slices"
 
 	"github.com/mobileops/mobileops/internal/failure"
@@ -55,13 +54,13 @@ func (a *Accepted) examineDrift(ctx context.Context, e *Engine, old *facts.Snaps
 		is, was := now.Find(c.ID()), old.Find(c.ID())
 		moved := c.Old != nil && c.New != nil && c.Old.ID() != c.New.ID()
 		switch {
-		case c.New == nil && was == nil || c.New != nil && was != nil && maps.Equal(was.Attributes, c.New.Attributes):
+		case c.New == nil && was == nil || c.New != nil && was != nil && was.Same(c.New):
 			a.Already++
 		case c.New == nil && is != nil:
 			a.RefusedDrift = append(a.RefusedDrift, DriftRefusal{*c, "it was reported as gone, and is there again"})
-		case c.New != nil && is == nil:
+		case c.New != nil && is == nil && !c.New.Passing():
 			a.RefusedDrift = append(a.RefusedDrift, DriftRefusal{*c, "it is not there any more"})
-		case c.New != nil && !maps.Equal(is.Attributes, c.New.Attributes):
+		case c.New != nil && is != nil && !is.Same(c.New):
 			a.RefusedDrift = append(a.RefusedDrift, DriftRefusal{*c, "it has changed again since it was reported"})
 		case moved && now.Find(c.Old.ID()) != nil:
 			a.RefusedDrift = append(a.RefusedDrift, DriftRefusal{*c, "what it replaced is there again: " + c.Old.ID()})

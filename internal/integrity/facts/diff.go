@@ -98,7 +98,7 @@ type differ struct {
 func (d *differ) compared(aspect string) bool { return d.old.Has(aspect) && d.now.Has(aspect) }
 
 func (d *differ) removed(f *Fact) {
-	if passing(f) {
+	if f.Passing() {
 		return
 	}
 	if d.compared(f.Aspect) && d.now.Source(f.Aspect, f.Source).State == OK {
@@ -106,11 +106,21 @@ func (d *differ) removed(f *Fact) {
 	}
 }
 
-// passing tells whether a fact lasts no longer than a question and its answer,
+// Passing tells whether a fact lasts no longer than a question and its answer,
 // such as the socket of ping(8): that a program takes packets in this way is
 // news once, and that it does not do so at this moment is none. Otherwise a
 // host that is looked at every minute had a difference whenever somebody asks.
-func passing(f *Fact) bool { return f.Kind == "dynamic" || f.Kind == "raw" }
+func (f *Fact) Passing() bool { return f.Kind == "dynamic" || f.Kind == "raw" }
+
+// Same tells whether a fact is as another one of its id in everything that is
+// compared. The command line of a daemon may count its connections.
+func (f *Fact) Same(other *Fact) bool {
+	skip := func(name, _ string) bool { return !isCompared(name) }
+	a, b := maps.Clone(f.Attributes), maps.Clone(other.Attributes)
+	maps.DeleteFunc(a, skip)
+	maps.DeleteFunc(b, skip)
+	return maps.Equal(a, b)
+}
 
 func (d *differ) added(f *Fact) {
 	if d.compared(f.Aspect) && d.old.state(f.Aspect, f.Source).known() {

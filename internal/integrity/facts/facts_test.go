@@ -113,6 +113,25 @@ func TestGapsSayWho(t *testing.T) {
 	}
 }
 
+// TestSame: what is not compared makes no other fact.
+func TestSame(t *testing.T) {
+	ssh := listen("a", "program=/usr/sbin/sshd", "command=sshd: 0 of 10-100 startups")
+	for _, c := range []struct {
+		other Fact
+		want  bool
+	}{
+		{listen("a", "program=/usr/sbin/sshd", "command=sshd: 3 of 10-100 startups"), true},
+		{listen("a", "program=/usr/sbin/sshd"), true},
+		{listen("a", "program=/tmp/sshd", "command=sshd: 0 of 10-100 startups"), false},
+		{listen("a", "program=/usr/sbin/sshd", "user=root"), false},
+		{listen("a"), false},
+	} {
+		if ssh.Same(&c.other) != c.want || c.other.Same(&ssh) != c.want {
+			t.Errorf("%v: same %v", c.other.Attributes, !c.want)
+		}
+	}
+}
+
 // TestApplyTakesOnlyWhatIsNamed: the other facts stay as they were, and what
 // the acceptor could not see is not forgotten.
 func TestApplyTakesOnlyWhatIsNamed(t *testing.T) {
