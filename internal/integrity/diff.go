@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,7 +51,12 @@ func (e *Engine) Resolve(ctx context.Context, ref string) (Entry, error) {
 		if err != nil {
 			return Entry{}, err
 		}
-		if r, err := chain.Record(n); err == nil && r.Name == name && r.ID != "" && r.Kind != history.Removal {
+		// A number that is one of a record is no beginning of an id.
+		if r, err := chain.Record(n); err == nil {
+			if r.Name != name || r.ID == "" || r.Kind == history.Removal {
+				return Entry{}, failure.Hint(fmt.Errorf("%w named %q in record %d of the history", ErrNoBaseline, name, n),
+					"see mobileops integrity history")
+			}
 			c, err := e.Find(ctx, name+"@"+r.ID)
 			if err == nil {
 				return c, nil

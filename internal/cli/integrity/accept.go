@@ -426,7 +426,7 @@ type acceptedReport struct {
 	Baseline     engine.Entry    `json:"baseline"`
 	Accepted     []changeReport  `json:"accepted"`
 	Refused      []refusalReport `json:"refused"`
-	Drift        []facts.Change  `json:"drift"` // changes of facts that were accepted
+	Drift        []driftReport   `json:"drift"` // changes of facts that were accepted
 	RefusedDrift []driftRefusal  `json:"refused_drift"`
 	Already      int             `json:"already"` // accepted before
 	Left         int             `json:"left"`    // changes of the report that were not asked for
@@ -441,7 +441,7 @@ type refusalReport struct {
 }
 
 type driftRefusal struct {
-	facts.Change
+	driftReport
 	Refused string `json:"refused"` // why
 }
 
@@ -450,14 +450,14 @@ func printAccepted(a *app.App, r *engine.Accepted) error {
 	if s.Format != ui.Text {
 		doc := acceptedReport{
 			Schema: "mobileops.integrity.accept/v1", Report: r.Report.ID, Baseline: r.Entry, Accepted: changeReports(r.Changes),
-			Refused: []refusalReport{}, Drift: append([]facts.Change{}, r.Drift...), RefusedDrift: []driftRefusal{}, Already: r.Already, Left: r.Left, Findings: r.Findings, ElapsedMS: r.Elapsed.Milliseconds(),
+			Refused: []refusalReport{}, Drift: driftReports(r.Drift), RefusedDrift: []driftRefusal{}, Already: r.Already, Left: r.Left, Findings: r.Findings, ElapsedMS: r.Elapsed.Milliseconds(),
 		}
 		for i := range r.Refused {
 			f := &r.Refused[i]
 			doc.Refused = append(doc.Refused, refusalReport{newChangeReport(&f.Change), f.Reason, attributeReports(f.Attributes)})
 		}
 		for _, f := range r.RefusedDrift {
-			doc.RefusedDrift = append(doc.RefusedDrift, driftRefusal{f.Change, f.Reason})
+			doc.RefusedDrift = append(doc.RefusedDrift, driftRefusal{driftReports([]facts.Change{f.Change})[0], f.Reason})
 		}
 		return s.Document(doc)
 	}

@@ -2,7 +2,7 @@ package integrity
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/mobileops/mobileops/internal/cli/app"
 	"github.com/mobileops/mobileops/internal/failure"
+	engine "github.com/mobileops/mobileops/internal/integrity"
 	"github.com/mobileops/mobileops/internal/integrity/history"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
@@ -65,6 +66,9 @@ type historyShowReport struct {
 	Record    recordReport `json:"record"`
 	Bytes     []byte       `json:"bytes_b64"`           // its canonical form, which is signed
 	Signature string       `json:"signature,omitempty"` // text of the .minisig file
+	// What an acceptance accepted, each with its digest.
+	Changes []changeReport `json:"changes,omitempty"`
+	Drift   []driftReport  `json:"drift,omitempty"`
 }
 
 func runHistoryShow(ctx context.Context, a *app.App, args []string) error {
@@ -89,12 +93,24 @@ func runHistoryShow(ctx context.Context, a *app.App, args []string) error {
 		return err
 	}
 	r := newRecordReport(entry, v)
-	if a.Streams.Format != ui.Text {
-		err = a.Streams.Document(historyShowReport{"mobileops.integrity.history.show/v1", r, entry.Body, string(entry.Signature)})
-	} else {
-		err = printRecord(a, &r)
+	accepted := &engine.Report{}
+	var lost error
+	if r.Kind == history.Acceptance {
+		var list *engine.Report
+		if list, lost = e.AcceptedChanges(r.ID, r.AcceptedDigest); lost == nil {
+			accepted = list
+		}
 	}
-	if err != nil {
+	if a.Streams.Format != ui.Text {
+		doc := historyShowReport{Schema: "mobileops.integrity.history.show/v1", Record: r, Bytes: entry.Body, Signature: string(entry.Signature)}
+		if r.Kind == history.Acceptance && lost == nil {
+			doc.Changes, doc.Drift = changeReports(accepted.Changes), driftReports(accepted.Drift)
+		}
+		err = a.Streams.Document(doc)
+	} else if err = printRecord(a, &r); err == nil {
+		err = printAcceptedList(a, accepted)
+	}
+	if err = errors.Join(err, lost); err != nil {
 		return err
 	}
 	if a.Streams.Format == ui.Text {
@@ -106,11 +122,31 @@ func runHistoryShow(ctx context.Context, a *app.App, args []string) error {
 	return nil
 }
 
-func printRecord(a *app.App, r *recordReport) error {
-	actor, err := json.Marshal(r.Actor)
-	if err != nil {
+// printAcceptedList prints what an acceptance accepted, with the digest of each
+// content.
+func printAcceptedList(a *app.App, r *engine.Report) error {
+	table := a.Streams.NewTable(ui.Column{Title: "ACCEPTED"}, ui.Column{Title: "PATH OR FACT", Min: 20, KeepEnd: true}, ui.Column{Title: "CONTENT", Min: 12})
+	for i := range r.Changes {
+		c := &r.Changes[i]
+		content := ""
+		if sum, ok := c.ContentSum(); ok {
+			content = sum.String()
+		}
+		table.Row(string(c.Kind), string(c.Path), content)
+	}
+	for i := range r.Drift {
+		table.Row(string(r.Drift[i].Kind), r.Drift[i].ID(), "")
+	}
+	if table.Len() == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(a.Streams.Out); err != nil {
 		return err
 	}
+	return table.Print()
+}
+
+func printRecord(a *app.App, r *recordReport) error {
 	proof := map[string]string{
 		proofSigned:   "signed by " + r.SignedBy,
 		proofCovered:  "a later record's signature vouches for it",
@@ -133,7 +169,7 @@ func printRecord(a *app.App, r *recordReport) error {
 		{"Time", stamp(r.Time)},
 		{"Baseline", strings.TrimSuffix(r.Name+"@"+r.ID, "@")},
 		{"New key", r.Key},
-		{"Who", who(&r.Record) + " " + string(actor)},
+		{"Who", whoInFull(&r.Record)},
 		{"Why", why(&r.Record)},
 		{"Ticket", r.Ticket},
 		{"Accepted", accepted},
@@ -156,4 +192,19 @@ func printRecord(a *app.App, r *recordReport) error {
 		}
 	}
 	return nil
+}
+
+// whoInFull names who did something by everything that is known of them.
+func whoInFull(r *history.Record) string {
+	text := fmt.Sprintf("%s, uid %d", who(r), r.Actor.UID)
+	if r.Actor.LoginUID >= 0 {
+		text += fmt.Sprintf(", logged in as uid %d", r.Actor.LoginUID)
+	}
+	if r.Actor.TTY != "" {
+		text += ", at " + r.Actor.TTY
+	}
+	if r.Actor.Remote != "" {
+		text += ", from " + r.Actor.Remote
+	}
+	return text
 }
