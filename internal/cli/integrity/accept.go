@@ -80,6 +80,7 @@ mobileops integrity accept --interactive            # one by one, with differenc
 	fs := cmd.Flags()
 	reportFlag(a, cmd, &opts.report, "accept what the report `ID` says")
 	fs.StringSliceVar(&opts.packages, "package", nil, "accept the changes of the package `NAME`")
+	a.CompleteFlag(cmd, "package", func(ctx context.Context, _ []string, _ string) []string { return completePackages(ctx, a, opts.name) })
 	var words []string
 	for _, c := range engine.Classes() {
 		words = append(words, string(c))
@@ -134,6 +135,26 @@ func completeReports(ctx context.Context, a *app.App, name string) []string {
 		words = append(words, fmt.Sprintf("%s\t%s, %s, %s", r.ID[:8], r.Mode(), ui.Plural(r.Summary.Differences(), "change", "changes"), ui.Ago(r.Last, time.Now())))
 	}
 	return words
+}
+
+// completePackages returns the packages that the latest report names.
+func completePackages(ctx context.Context, a *app.App, name string) []string {
+	e, _, err := newEngine(a)
+	if err != nil {
+		return nil
+	}
+	r, _, err := e.LoadReport(ctx, name, engine.Latest)
+	if err != nil {
+		return nil
+	}
+	var words []string
+	for i := range r.Changes {
+		if pkg, rest, named := strings.Cut(r.Changes[i].Package, " "); named {
+			words = append(words, pkg+"\t"+rest)
+		}
+	}
+	slices.Sort(words)
+	return slices.Compact(words)
 }
 
 // completeChanges returns the paths of the latest report.
