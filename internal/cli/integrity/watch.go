@@ -68,7 +68,9 @@ begin when it would deny a program that root needs to log in, what takes longer
 than 2 seconds to decide is allowed, and when the watch ends or is killed, the
 kernel allows everything. Scripts are asked for when they are executed by name,
 not when they are given to their interpreter; shared libraries are never asked
-for. --learn denies nothing, and notes what would be denied in the allow-list.
+for, nor is a program that is given to the dynamic loader as an argument. While
+it enforces, Ctrl-Z is ignored; stopped by SIGSTOP, it keeps programs waiting until
+it goes on or is killed. --learn denies nothing, and notes what would be denied in the allow-list.
 
 A terminating signal (SIGTERM, SIGHUP) ends the watch in an orderly way with
 status 0, Ctrl-C does so with status 130.`,
@@ -181,6 +183,11 @@ func runWatch(ctx context.Context, a *app.App, o *watchOptions) error {
 	}
 	signals := endSignals()
 	defer signal.Stop(signals)
+	if o.enforce {
+		// Who stops it by Ctrl-Z stops every program that asks it, and with them
+		// the way to let it go on.
+		signal.Ignore(syscall.SIGTSTP, syscall.SIGTTOU, syscall.SIGTTIN)
+	}
 	if limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)

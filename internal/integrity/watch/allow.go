@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,8 +25,8 @@ import (
 )
 
 // AllowFile is the name of the allow-list in the state directory: a line for
-// each content, 64 hexadecimal digits of BLAKE3, and behind a space the path
-// that it was seen at, quoted as Go quotes strings. Lines that begin with # are
+// each content, 32 or 64 hexadecimal digits of BLAKE3, and behind a space the
+// path that it was seen at, quoted as Go quotes strings, and its size. Lines that begin with # are
 // comments.
 const AllowFile = "integrity/exec-allow"
 
@@ -38,28 +39,37 @@ type allowed struct {
 	file string
 
 	mu      sync.RWMutex
-	content []digest // of the baseline, sorted
-	always  map[digest]bool
-	listed  map[digest]bool // in the file
+	content []digest         // of the baseline, sorted
+	sizes   []int64          // of the same, sorted
+	always  map[digest]int64 // with their sizes
+	listed  map[digest]int64 // in the file; sizeUnknown where it does not say
+	anySize bool             // there are such
 	dirs    []string
 	seen    time.Time // when the file last changed
 	learned []string  // lines to be added
 }
 
-const maxAllowed = 1 << 20
+const (
+	maxAllowed  = 1 << 20
+	sizeUnknown = -1
+	// maxUnsized is the size of the largest file that is read because an entry
+	// of the list does not say how large its file is: reading more could take
+	// longer than an answer may, and what is not answered in time is allowed.
+	maxUnsized = 256 << 20
+)
 
 // newAllowed gathers what may be executed: the content of the baseline, of this
 // program, of the allow-list, and what was named.
 func newAllowed(e *integrity.Engine, o *integrity.Opened, named []string) (*allowed, error) {
-	a := &allowed{file: filepath.Join(e.Store.Dir(), AllowFile), always: map[digest]bool{}, listed: map[digest]bool{}}
+	a := &allowed{file: filepath.Join(e.Store.Dir(), AllowFile), always: map[digest]int64{}, listed: map[digest]int64{}}
 	if err := a.reload(o); err != nil {
 		return nil, err
 	}
-	self, err := hashFile("/proc/self/exe")
+	self, size, err := hashFile("/proc/self/exe")
 	if err != nil {
 		return nil, fmt.Errorf("read this program: %w", err)
 	}
-	a.always[self] = true // so that --release can always be called
+	a.always[self] = size // so that --release can always be called
 	for _, name := range named {
 		abs, err := filepath.Abs(name)
 		if err != nil {
@@ -72,11 +82,11 @@ func newAllowed(e *integrity.Engine, o *integrity.Opened, named []string) (*allo
 			a.dirs = append(a.dirs, abs)
 			continue
 		}
-		sum, err := hashFile(abs)
+		sum, size, err := hashFile(abs)
 		if err != nil {
 			return nil, failure.Errorf(failure.Usage, "--allow-exec: %w", err)
 		}
-		a.always[sum] = true
+		a.always[sum] = size
 	}
 	_, err = a.keep()
 	return a, err
@@ -85,41 +95,79 @@ func newAllowed(e *integrity.Engine, o *integrity.Opened, named []string) (*allo
 // reload takes the content of another baseline.
 func (a *allowed) reload(o *integrity.Opened) error {
 	content := make([]digest, 0, o.Entry.Counts.Files)
+	var sizes []int64
 	err := o.Reader.All(func(r *baseline.Record) error {
 		if r.Content == filehash.Hashed {
 			content = append(content, digest(r.Sum[:16]))
+			sizes = append(sizes, r.Info.Size)
 		}
 		return nil
 	})
 	slices.SortFunc(content, func(x, y digest) int { return bytes.Compare(x[:], y[:]) })
+	slices.Sort(sizes)
 	a.mu.Lock()
 	a.content = slices.Clip(slices.Compact(content))
+	a.sizes = slices.Clip(slices.Compact(sizes))
 	a.mu.Unlock()
 	return err
 }
 
-// permits tells whether a content, at a path, may be executed.
-func (a *allowed) permits(sum digest, path string) bool {
+// permits tells whether a content may be executed.
+func (a *allowed) permits(sum digest) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	if a.always[sum] || a.listed[sum] {
+	if _, ok := a.always[sum]; ok {
 		return true
 	}
-	if _, ok := slices.BinarySearchFunc(a.content, sum, func(x, y digest) int { return bytes.Compare(x[:], y[:]) }); ok {
+	if _, ok := a.listed[sum]; ok {
 		return true
 	}
+	_, ok := slices.BinarySearchFunc(a.content, sum, func(x, y digest) int { return bytes.Compare(x[:], y[:]) })
+	return ok
+}
+
+// mayBe tells whether anything that may be executed has this size. What has
+// another one need not be read: a file can be made so large that reading it
+// takes longer than an answer may.
+func (a *allowed) mayBe(size int64) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if _, ok := slices.BinarySearch(a.sizes, size); ok || a.anySize && size <= maxUnsized {
+		return true
+	}
+	for _, list := range [...]map[digest]int64{a.always, a.listed} {
+		for _, s := range list {
+			if s == size {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// below tells whether everything in the directory of a path may be executed. The
+// path must be one of this mount namespace: see itself.
+func (a *allowed) below(path string) bool {
 	return slices.ContainsFunc(a.dirs, func(d string) bool { return strings.HasPrefix(path, d+"/") })
 }
 
+// itself tells whether a path leads to a file here. The kernel names a file by
+// the mounts of the process that opened it, and anybody can mount what he likes
+// over a directory in a namespace of his own.
+func itself(path string, state *fileState) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil && st.Dev == state.dev && st.Ino == state.ino
+}
+
 // learn adds a content to the list. It returns whether it was not in it.
-func (a *allowed) learn(sum digest, path string) bool {
+func (a *allowed) learn(sum digest, size int64, path string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.listed[sum] || len(a.listed) >= maxAllowed {
+	if _, known := a.listed[sum]; known || len(a.listed) >= maxAllowed {
 		return false
 	}
-	a.listed[sum] = true
-	a.learned = append(a.learned, fmt.Sprintf("%s %q\n", hex.EncodeToString(sum[:]), path))
+	a.listed[sum] = size
+	a.learned = append(a.learned, fmt.Sprintf("%s %q %d\n", hex.EncodeToString(sum[:]), path, size))
 	return true
 }
 
@@ -138,6 +186,7 @@ func (a *allowed) keep() (changed bool, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		changed = len(a.listed) > 0
 		clear(a.listed)
+		a.anySize = false
 		return changed, nil
 	}
 	if err != nil || info.ModTime().Equal(a.seen) {
@@ -152,7 +201,10 @@ func (a *allowed) keep() (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", a.file, err)
 	}
-	a.listed, a.seen = listed, info.ModTime()
+	a.listed, a.seen, a.anySize = listed, info.ModTime(), false
+	for _, size := range listed {
+		a.anySize = a.anySize || size == sizeUnknown
+	}
 	return true, nil
 }
 
@@ -178,8 +230,8 @@ type AllowError struct {
 func (e *AllowError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Reason) }
 
 // parseAllowed reads an allow-list.
-func parseAllowed(r io.Reader) (map[digest]bool, error) {
-	out := map[digest]bool{}
+func parseAllowed(r io.Reader) (map[digest]int64, error) {
+	out := map[digest]int64{}
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 64<<10)
 	line := 0
@@ -189,7 +241,7 @@ func parseAllowed(r io.Reader) (map[digest]bool, error) {
 		if text == "" || text[0] == '#' {
 			continue
 		}
-		word, _, _ := strings.Cut(text, " ")
+		word, rest, _ := strings.Cut(text, " ")
 		b, err := hex.DecodeString(word)
 		// Half a digest is what is learned; a whole one is what b3sum prints.
 		if err != nil || len(b) != 16 && len(b) != 32 {
@@ -198,7 +250,14 @@ func parseAllowed(r io.Reader) (map[digest]bool, error) {
 		if len(out) >= maxAllowed {
 			return nil, &AllowError{line, "the list is too long"}
 		}
-		out[digest(b[:16])] = true
+		size := int64(sizeUnknown)
+		if quoted, err := strconv.QuotedPrefix(strings.TrimSpace(rest)); err == nil {
+			_, after, _ := strings.Cut(rest, quoted)
+			if n, err := strconv.ParseUint(strings.TrimSpace(after), 10, 63); err == nil {
+				size = int64(n)
+			}
+		}
+		out[digest(b[:16])] = size
 	}
 	if err := s.Err(); err != nil {
 		return nil, &AllowError{line + 1, err.Error()}
@@ -207,26 +266,29 @@ func parseAllowed(r io.Reader) (map[digest]bool, error) {
 }
 
 // hashFile reads a file.
-func hashFile(path string) (digest, error) {
+func hashFile(path string) (digest, int64, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
-		return digest{}, &fs.PathError{Op: "open", Path: path, Err: err}
+		return digest{}, 0, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	sum, _, _, err := hashStable(fd)
+	sum, state, _, err := hashStable(fd, func() bool { return false })
 	if err != nil {
 		err = &fs.PathError{Op: "read", Path: path, Err: err}
 	}
-	return sum, err
+	return sum, state.size, err
 }
 
 // errChanging says that a file changed each time it was read.
 var errChanging = errors.New("it changed each time it was read")
 
+// errTooLate says that nobody waits for what is read any more.
+var errTooLate = errors.New("it takes too long")
+
 // hashStable reads an open file from its beginning, again when it changed
-// meanwhile. stable: its state stands for its content from now on, as its inode
+// meanwhile, unless stop says that it is too late. stable: its state stands for its content from now on, as its inode
 // did not change just before it was read.
-func hashStable(fd int) (sum digest, state fileState, stable bool, err error) {
+func hashStable(fd int, stop func() bool) (sum digest, state fileState, stable bool, err error) {
 	buf := make([]byte, 256<<10)
 	for range 3 {
 		var before, after unix.Stat_t
@@ -239,6 +301,9 @@ func hashStable(fd int) (sum digest, state fileState, stable bool, err error) {
 		}
 		h := blake3.New()
 		for off := int64(0); ; {
+			if stop() {
+				return sum, state, false, errTooLate
+			}
 			n, err := unix.Pread(fd, buf, off)
 			if errors.Is(err, unix.EINTR) {
 				continue

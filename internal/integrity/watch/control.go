@@ -50,8 +50,12 @@ func newControl(path string, do func(word string) (string, bool)) (*control, err
 func (c *control) serve(do func(string) (string, bool)) {
 	for {
 		conn, err := c.l.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // no descriptor is left just now: the way out must stay
+			time.Sleep(100 * time.Millisecond)
+			continue
 		}
 		conn.SetDeadline(time.Now().Add(controlTime))
 		reply := "no not allowed"

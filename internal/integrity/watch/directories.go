@@ -47,6 +47,7 @@ type directories struct {
 	mounts *mounts
 	cache  map[string][]place       // no places: nothing in it is covered
 	fds    map[[fsidSize]byte]mntfd // open until settle
+	raced  func()                   // for tests: called where others may come between
 }
 
 type mntfd struct {
@@ -95,43 +96,78 @@ func (d *directories) learn(h handle, p []place) {
 
 // find asks the kernel where a directory is now.
 func (d *directories) find(h handle) ([]place, error) {
+	fd, m, err := d.open(h, unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return d.resolve(fd, m)
+}
+
+// open opens what a handle stands for, as a path alone.
+func (d *directories) open(h handle, flags int) (int, *mount, error) {
 	id := h.fsid()
 	mnt, ok := d.fds[id]
 	if !ok {
 		m := d.mounts.widest(id)
 		if m == nil {
-			return nil, errGone // unmounted since
+			return -1, nil, errGone // unmounted since
 		}
 		fd, err := unix.Open(string(m.point), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 		if err != nil {
-			return nil, errGone
+			return -1, nil, errGone
 		}
 		mnt = mntfd{fd, m}
 		d.fds[id] = mnt
 	}
-	fd, err := h.open(mnt.fd, unix.O_PATH|unix.O_DIRECTORY)
+	fd, err := h.open(mnt.fd, unix.O_PATH|flags)
 	if err != nil {
-		return nil, errGone
+		return -1, nil, errGone
+	}
+	return fd, mnt.m, nil
+}
+
+// inode returns the number of what a handle stands for.
+func (d *directories) inode(h handle) (uint64, error) {
+	fd, _, err := d.open(h, 0)
+	if err != nil {
+		return 0, err
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Nlink == 0 {
-		return nil, errGone
+	err = unix.Fstat(fd, &st)
+	return st.Ino, err
+}
+
+// resolve returns where an open directory is. It can be removed or renamed
+// between any two calls, and "nowhere" is an answer only when it was not.
+func (d *directories) resolve(fd int, m *mount) (out []place, err error) {
+	buf := make([]byte, unix.PathMax)
+	for before, tries := "", 0; tries < 8; tries++ {
+		n, err := unix.Readlink("/proc/self/fd/"+strconv.Itoa(fd), buf)
+		var st unix.Stat_t
+		if err != nil || n == 0 || n == len(buf) || unix.Fstat(fd, &st) != nil || st.Nlink == 0 {
+			return nil, errGone
+		}
+		if before == string(buf[:n]) {
+			return out, nil
+		}
+		before = string(buf[:n])
+		if out = nil; under(buf[:n], m.point) { // else a part of the filesystem that is mounted nowhere
+			within := buf[:n]
+			if len(m.point) > 1 {
+				within = within[len(m.point):]
+			}
+			if d.raced != nil {
+				d.raced()
+			}
+			out = d.look(m.fsid, joinPaths(m.root, within), &st)
+		}
+		if len(out) > 0 {
+			return out, nil
+		}
 	}
-	path := make([]byte, unix.PathMax)
-	n, err := unix.Readlink("/proc/self/fd/"+strconv.Itoa(fd), path)
-	if err != nil || n == 0 || n == len(path) {
-		return nil, errGone
-	}
-	path = path[:n]
-	if !under(path, mnt.m.point) {
-		return nil, nil // a part of the filesystem that is mounted nowhere
-	}
-	within := path
-	if len(mnt.m.point) > 1 {
-		within = path[len(mnt.m.point):]
-	}
-	return d.look(id, joinPaths(mnt.m.root, within), &st), nil
+	return nil, errGone // somebody renames it without end
 }
 
 // look returns the covered ones of the paths at which a directory can be seen.

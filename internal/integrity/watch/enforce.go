@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -43,6 +42,8 @@ const (
 	decisionTime = 2 * time.Second
 	maxHashing   = 4 // files that are read at once
 	maxDecisions = 1 << 16
+	maxDeciding  = 256  // executions that wait for an answer; beyond them everything is allowed
+	minFiles     = 4096 // descriptors that this process needs for all that
 	maxSaid      = 1024 // records about executions that wait to be told
 	racyWindow   = 2    // as in package integrity: seconds in which times prove nothing
 )
@@ -61,19 +62,26 @@ type enforcer struct {
 	quit  chan struct{}
 	quiet chan struct{} // everything was told
 	ended sync.Once
+	over  atomic.Bool // nobody waits for an answer any more
 	shut  *control
 	reads chan struct{} // tokens of those that read files
 
 	mu        sync.Mutex
-	decisions map[fileState]bool
+	decisions map[fileID]fileState // what was allowed, and in which state
+	deciding  map[*execution]bool
 	until     time.Time // end of the trial; zero: none
 	active    bool
 	pending   sync.WaitGroup
 }
 
-// fileState is what a file is known by while it does not change.
+// fileID tells files apart while they exist.
+type fileID struct{ dev, ino uint64 }
+
+// fileState is what a file is known by while it does not change. Somebody who
+// has it open for writing can change its content without changing its times
+// (mmap(2)): that he closes it is what the kernel tells (FAN_CLOSE_WRITE).
 type fileState struct {
-	dev, ino     uint64
+	fileID
 	size         int64
 	mtime, ctime [2]int64
 }
@@ -83,11 +91,17 @@ func newEnforcer(w *watcher, t *mounts) (*enforcer, error) {
 		return nil, failure.New(failure.Usage, "a command for each record and enforcement exclude each other: the program that answers the kernel must not start programs")
 	}
 	e := &enforcer{
-		w: w, o: *w.o.Enforce, self: int32(os.Getpid()), procs: newProcesses(), decisions: map[fileState]bool{},
+		w: w, o: *w.o.Enforce, self: int32(os.Getpid()), procs: newProcesses(), decisions: map[fileID]fileState{}, deciding: map[*execution]bool{},
 		said: make(chan *Record, maxSaid), done: make(chan struct{}), quit: make(chan struct{}), quiet: make(chan struct{}), reads: make(chan struct{}, maxHashing), active: true,
 	}
 	if e.o.Timeout == 0 {
 		e.o.Timeout = decisionTime
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < minFiles && !e.o.Learn {
+		// Without a descriptor the kernel cannot ask, and then it denies.
+		return nil, failure.Hint(failure.Errorf(failure.NotReady, "enforcement needs %d descriptors, and this process may have %d", minFiles, limit.Cur),
+			"raise the limit: ulimit -n "+strconv.Itoa(minFiles)+", or LimitNOFILE= of the service")
 	}
 	var err error
 	if e.allow, err = newAllowed(w.engine, w.opened, e.o.Allow); err != nil {
@@ -155,7 +169,7 @@ func (e *enforcer) points(t *mounts) (out []*mount) {
 }
 
 func (e *enforcer) mark(points []*mount) error {
-	mask := uint64(unix.FAN_OPEN_EXEC_PERM)
+	mask := uint64(unix.FAN_OPEN_EXEC_PERM | unix.FAN_CLOSE_WRITE)
 	if e.o.Learn {
 		mask = unix.FAN_OPEN_EXEC
 	}
@@ -204,7 +218,10 @@ func (e *enforcer) run() {
 			break
 		}
 		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENXIO) {
-			continue // the kernel allowed what it could not tell
+			// What the kernel could not tell, it denied. What is known of
+			// processes can be read again.
+			e.procs.close()
+			continue
 		}
 		if err == nil {
 			e.procs.next()
@@ -222,37 +239,52 @@ func (e *enforcer) run() {
 // event looks at one execution.
 func (e *enforcer) event(ev *event) {
 	x := &execution{e: e, fd: ev.fd}
-	if ev.fd < 0 {
+	done := func() {
+		if ev.fd >= 0 {
+			x.close()
+		}
 		if ev.pidfd >= 0 {
 			unix.Close(ev.pidfd)
 		}
+	}
+	if ev.fd < 0 {
+		done()
+		return
+	}
+	var st unix.Stat_t
+	err := unix.Fstat(ev.fd, &st)
+	x.state = stateOf(&st)
+	if ev.mask&(unix.FAN_OPEN_EXEC_PERM|unix.FAN_OPEN_EXEC) == 0 {
+		e.written(x.state.fileID)
+		done()
 		return
 	}
 	if ev.pid == e.self {
 		x.answer(true)
-		x.close()
-		if ev.pidfd >= 0 {
-			unix.Close(ev.pidfd)
-		}
+		done()
 		return
 	}
-	var st unix.Stat_t
-	if unix.Fstat(ev.fd, &st) == nil {
-		x.state = stateOf(&st)
-		e.mu.Lock()
-		allow, known := e.decisions[x.state]
-		e.mu.Unlock()
-		if known && allow {
-			x.answer(true)
-			x.close()
-			if ev.pidfd >= 0 {
-				unix.Close(ev.pidfd)
-			}
-			return
-		}
+	e.mu.Lock()
+	state, known := e.decisions[x.state.fileID]
+	many := len(e.deciding) >= maxDeciding
+	e.mu.Unlock()
+	if err == nil && known && state == x.state && !openForWriting(ev.fd) {
+		x.answer(true)
+		done()
+		return
 	}
 	x.path = readLink("/proc/self/fd/" + strconv.Itoa(ev.fd))
 	x.proc = e.procs.look(ev.pid, ev.pidfd)
+	if many {
+		if x.answer(true); !e.o.Learn {
+			e.report(x, "timed-out", "too many executions wait for a decision, so it was allowed")
+		}
+		x.close()
+		return
+	}
+	e.mu.Lock()
+	e.deciding[x] = true
+	e.mu.Unlock()
 	x.timer = time.AfterFunc(e.o.Timeout, x.late)
 	e.pending.Go(x.decide)
 }
@@ -340,6 +372,7 @@ func (e *enforcer) finish(why string) {
 		e.mu.Lock()
 		e.active = false
 		e.mu.Unlock()
+		e.over.Store(true)
 		e.group.close()
 		e.say(&Record{Kind: EnforceRecord, Action: "ended", Text: why})
 	})
@@ -355,119 +388,4 @@ func (e *enforcer) close(why string) {
 	e.shut.close()
 	close(e.quit)
 	<-e.quiet
-}
-
-// execution is one question of the kernel.
-type execution struct {
-	e     *enforcer
-	fd    int
-	state fileState
-	path  string
-	proc  *Process
-	timer *time.Timer
-	told  atomic.Bool // the kernel has its answer
-}
-
-// answer answers, unless that was done. It reports whether it did.
-func (x *execution) answer(allow bool) bool {
-	if !x.told.CompareAndSwap(false, true) {
-		return false
-	}
-	if x.e.o.Learn {
-		return true
-	}
-	var b [8]byte // struct fanotify_response
-	binary.NativeEndian.PutUint32(b[:], uint32(int32(x.fd)))
-	response := uint32(unix.FAN_DENY)
-	if allow {
-		response = unix.FAN_ALLOW
-	}
-	binary.NativeEndian.PutUint32(b[4:], response)
-	// It fails when the group is closed, and then the kernel has allowed it.
-	x.e.group.use(func(fd int) error {
-		_, err := unix.Write(fd, b[:])
-		return err
-	})
-	return true
-}
-
-func (x *execution) close() { unix.Close(x.fd) }
-
-// late allows what took too long to decide.
-func (x *execution) late() {
-	if x.answer(true) {
-		x.e.report(x, "timed-out", "no decision within "+x.e.o.Timeout.String()+", so it was allowed")
-	}
-}
-
-// decide reads the file, unless it is known, and answers.
-func (x *execution) decide() {
-	defer x.close() // only now: the number of the descriptor is what an answer is about
-	defer x.timer.Stop()
-	e := x.e
-	if e.o.slow != nil {
-		e.o.slow(x.path)
-	}
-	e.reads <- struct{}{}
-	sum, state, stable, err := hashStable(x.fd)
-	<-e.reads
-	if err != nil {
-		if x.answer(true) {
-			e.report(x, "timed-out", "it could not be read ("+err.Error()+"), so it was allowed")
-		}
-		return
-	}
-	ok := e.allow.permits(sum, x.path)
-	if ok && stable {
-		e.mu.Lock()
-		if len(e.decisions) >= maxDecisions {
-			clear(e.decisions)
-		}
-		e.decisions[state] = true
-		e.mu.Unlock()
-	}
-	if ok {
-		x.answer(true)
-		return
-	}
-	if e.o.Learn {
-		if e.allow.learn(sum, x.path) {
-			e.report(x, "learned", "its content is not in the baseline: it would be denied, and is in the allow-list now")
-		}
-		return
-	}
-	if x.answer(false) {
-		e.report(x, "denied", "its content is in neither the baseline nor the allow-list")
-	}
-}
-
-// report tells of an execution that was not simply allowed.
-func (e *enforcer) report(x *execution, action, text string) {
-	severity := finding.High
-	if action != "denied" {
-		severity = finding.Low
-	}
-	now := time.Now()
-	e.say(&Record{Kind: DeniedRecord, Action: action, Severity: severity, Path: []byte(x.path), First: now, Last: now, Process: x.proc, Text: text})
-	if action == "learned" {
-		return
-	}
-	f := finding.Finding{
-		Severity: severity, Title: "Execution denied: " + text, Evidence: map[string]string{},
-		Remediation: "Find out where the file came from; when it belongs there, take a new baseline (mobileops integrity baseline) or allow it (--allow-exec)",
-	}
-	rule := "watch-exec-denied"
-	if action != "denied" {
-		rule, f.Title = "watch-exec-undecided", "Execution allowed without a decision: "+text
-	}
-	addProcess(f.Evidence, x.proc)
-	e.w.ledger.event(rule, x.path, f)
-}
-
-func stateOf(st *unix.Stat_t) fileState {
-	// They are 32 bits wide on some machines.
-	mtime, ctime := [2]int64{}, [2]int64{}
-	mtime[0], mtime[1] = st.Mtim.Unix()
-	ctime[0], ctime[1] = st.Ctim.Unix()
-	return fileState{st.Dev, st.Ino, st.Size, mtime, ctime}
 }

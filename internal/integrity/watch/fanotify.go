@@ -414,7 +414,11 @@ func (s *fanSource) linked(ev *event, who func() *Process, now time.Time) {
 		// link(2) and unlink(2) tell of the changed count first, without a name.
 		s.nameless, s.linker = append(s.nameless[:0], ev.self...), ev.pid
 	case ev.mask&unix.FAN_CREATE != 0 && ev.pid == s.linker && bytes.Equal(ev.self, s.nameless):
-		s.w.asks.put(ask{link: &newLink{self: bytes.Clone(ev.self), proc: who(), at: now}})
 		s.nameless = s.nameless[:0]
+		// Copies that are made of links (cp -l, git clone) are of files that
+		// nobody watches, and too many to be looked up one by one.
+		if ino, err := s.dirs.inode(ev.self); err == nil && s.links.maybe(ev.self, ino) {
+			s.w.asks.put(ask{link: &newLink{self: bytes.Clone(ev.self), proc: who(), at: now}})
+		}
 	}
 }

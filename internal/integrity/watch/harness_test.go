@@ -107,6 +107,8 @@ func (h *host) watch(change ...func(*Options)) *watching {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &watching{h: h, cancel: cancel, done: make(chan struct{})}
 	ready := make(chan struct{})
+	// What changes before everything was compared is told of twice, as it should be.
+	compared := make(chan struct{})
 	o := Options{
 		Name: "default", Quiet: 150 * time.Millisecond, Longest: time.Second,
 		Report: func(r *Record) error {
@@ -121,6 +123,7 @@ func (h *host) watch(change ...func(*Options)) *watching {
 			w.warned = append(w.warned, text)
 		},
 		Ready: func(Mode) { close(ready) },
+		first: func() { close(compared) },
 	}
 	for _, c := range change {
 		c(&o)
@@ -130,12 +133,14 @@ func (h *host) watch(change ...func(*Options)) *watching {
 		w.sum, w.err = Run(ctx, h.e, o)
 	}()
 	h.t.Cleanup(func() { w.end() })
-	select {
-	case <-ready:
-	case <-w.done:
-		h.t.Fatalf("the watch did not begin: %v", w.err)
-	case <-time.After(20 * time.Second):
-		h.t.Fatal("the watch is not ready")
+	for _, begun := range []chan struct{}{ready, compared} {
+		select {
+		case <-begun:
+		case <-w.done:
+			h.t.Fatalf("the watch did not begin: %v", w.err)
+		case <-time.After(20 * time.Second):
+			h.t.Fatal("the watch is not ready")
+		}
 	}
 	return w
 }

@@ -27,6 +27,9 @@ func (w *watcher) judge(ctx context.Context) {
 		w.fail(err)
 		return
 	}
+	if w.o.first != nil {
+		w.o.first()
+	}
 	tick := time.NewTicker(tickTime)
 	defer tick.Stop()
 	var rescan time.Time // when everything is to be compared; zero: not
@@ -193,6 +196,7 @@ func (w *watcher) keepFinding(s *integrity.Spot, r *integrity.Report, b *burst) 
 		if b != nil {
 			addProcess(f.Evidence, b.proc)
 			addEvents(f.Evidence, b)
+			f.Title = titleOf(s.Change, b.proc)
 		}
 		w.ledger.set(s.Path, &f, b == nil)
 	case s.Problem == nil: // of what cannot be read nothing is known: a finding stays
@@ -203,6 +207,7 @@ func (w *watcher) keepFinding(s *integrity.Spot, r *integrity.Report, b *burst) 
 // finding is what is stored of a change.
 func (w *watcher) finding(c *integrity.Change, r *integrity.Report) finding.Finding {
 	f := c.AsFinding("watch-", r)
+	f.Title = titleOf(c, nil)
 	f.Tags = append(f.Tags, "watch")
 	return f
 }
@@ -220,6 +225,7 @@ func (w *watcher) below(ctx context.Context, b *burst) error {
 		f := w.finding(c, r)
 		addProcess(f.Evidence, b.proc)
 		addEvents(f.Evidence, b)
+		f.Title = titleOf(c, b.proc)
 		w.ledger.set(c.Path, &f, false)
 		w.tell(&Record{
 			Kind: FileRecord, Path: c.Path, From: c.From, First: b.first, Last: b.last, Action: b.counts.action(), Process: b.proc,

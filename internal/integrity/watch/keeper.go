@@ -119,9 +119,13 @@ func (w *watcher) keep(ctx context.Context, t *mounts) {
 	for ctx.Err() == nil {
 		now := time.Now()
 		if now.Sub(beaten) >= w.o.Beat {
-			if err := w.beat(ctx, false); err != nil && !errors.Is(err, state.ErrBusy) && ctx.Err() == nil {
+			err := w.beat(ctx, false)
+			if errors.Is(err, state.ErrCorrupt) {
 				w.fail(fmt.Errorf("note that the watch is alive: %w", err))
 				return
+			}
+			if err != nil && !errors.Is(err, state.ErrBusy) && ctx.Err() == nil {
+				w.incomplete("that the watch is alive cannot be noted for now: %v", err)
 			}
 			beaten = now
 		}

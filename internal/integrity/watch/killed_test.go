@@ -111,7 +111,7 @@ func TestKilledWhileAProgramWaits(t *testing.T) {
 	child.Process.Kill()
 	select {
 	case said := <-done:
-		if !strings.HasPrefix(said, "<nil> cat") {
+		if !strings.HasPrefix(said, "<nil> env") {
 			t.Errorf("%s", said)
 		}
 	case <-time.After(10 * time.Second):

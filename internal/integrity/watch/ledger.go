@@ -203,10 +203,14 @@ func (l *ledger) run(done <-chan struct{}, w *watcher) {
 		}
 		for {
 			left, err := l.flush(ctx)
-			if err != nil && !errors.Is(err, state.ErrBusy) {
+			if errors.Is(err, state.ErrCorrupt) {
 				w.fail(fmt.Errorf("store findings: %w", err))
 				l.close()
 				return
+			}
+			if err != nil && !last && !errors.Is(err, state.ErrBusy) {
+				// A full disk must not end a watch: anybody can fill one.
+				w.incomplete("findings cannot be stored for now: %v", err)
 			}
 			if err != nil && last {
 				w.incomplete("the last findings were not stored: %v", err)

@@ -85,6 +85,16 @@ func (l *links) paths(h handle) [][]byte {
 	return l.byFile[string(h)]
 }
 
+// maybe tells whether a file can be one of the baseline that is not known to have
+// several names.
+func (l *links) maybe(h handle, ino uint64) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	_, known := l.byFile[string(h)]
+	_, ours := slices.BinarySearch(l.inodes, ino)
+	return !known && len(l.byFile) < maxLinks && (ours || len(l.inodes) >= maxInodes)
+}
+
 // learn looks whether a file that got another name is one of the baseline, and
 // returns its names there.
 func (l *links) learn(o *integrity.Opened, t *mounts, h handle) [][]byte {
@@ -104,12 +114,7 @@ func (l *links) learn(o *integrity.Opened, t *mounts, h handle) [][]byte {
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
 	unix.Close(fd)
-	l.mu.RLock()
-	_, known := l.byFile[string(h)]
-	_, ours := slices.BinarySearch(l.inodes, st.Ino)
-	full := len(l.byFile) >= maxLinks
-	l.mu.RUnlock()
-	if err != nil || known || full || !ours && len(l.inodes) < maxInodes {
+	if err != nil || !l.maybe(h, st.Ino) {
 		return nil
 	}
 	var found [][]byte

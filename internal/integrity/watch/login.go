@@ -54,11 +54,11 @@ func (e *enforcer) preflight(points []*mount) error {
 			if info, err := os.Stat(real); err != nil || !info.Mode().IsRegular() {
 				continue
 			}
-			sum, err := hashFile(real)
+			sum, _, err := hashFile(real)
 			if err != nil {
 				return err
 			}
-			if !e.allow.permits(sum, real) {
+			if !e.allow.permits(sum) && !e.allow.below(real) {
 				denied = append(denied, real)
 			}
 		}

@@ -58,6 +58,7 @@ type Options struct {
 	Beat    time.Duration       // how often to note that the watch is alive; 0: a minute
 	Yield   bool                // give way to other processes, for good: what is compared can wait, what is read cannot
 	pending int                 // bursts at most; 0: maxBursts
+	first   func()              // for tests: called when everything was compared for the first time
 	slow    func()              // for tests: called by the source before each reading
 }
 
@@ -284,6 +285,9 @@ func (w *watcher) work(ctx context.Context, table *mounts) error {
 			return err
 		}
 		source.Go(w.enforcer.run)
+		// Whoever ends the watch is not kept waiting for programs by a reader of
+		// the records who does not read.
+		defer context.AfterFunc(ctx, func() { w.enforcer.finish("the watch ended") })()
 	}
 	ledgerDone := make(chan struct{})
 	rest.Go(func() { w.ledger.run(ledgerDone, w) })

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity"
+	"github.com/mobileops/mobileops/internal/state"
 )
 
 func TestWhoChangedWhat(t *testing.T) {
@@ -359,5 +360,57 @@ func TestBoundedBurstsLoseNothing(t *testing.T) {
 	}
 	if len(seen) != 2000 {
 		t.Errorf("%d of 2000 files were told", len(seen))
+	}
+}
+
+// Who makes links of files that nobody watches must not make the watch compare
+// everything.
+func TestManyLinksElsewhere(t *testing.T) {
+	h := newHost(t)
+	w := h.watch()
+	h.sh(`cd other; mkdir from; i=0; while [ $i -lt 1500 ]; do : >from/$i; i=$((i+1)); done; cp -al from to; cp -al from to2; cp -al from to3; cd ..; echo x >etc/seen; sleep 0.1`)
+	w.file("seen", Added)
+	time.Sleep(calmTime + 500*time.Millisecond)
+	if sum := w.end(); sum.Overflows != 0 {
+		t.Errorf("%+v\n%s", sum, w.text())
+	}
+}
+
+// A full disk ends no watch, and findings are stored when there is room again.
+func TestFullDisk(t *testing.T) {
+	h := newHost(t)
+	disk := t.TempDir()
+	mountTmpfs(t, disk)
+	if out, err := exec.Command("cp", "-a", h.e.Store.Dir(), disk+"/state").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	h.e.Store = state.New(disk+"/state", state.Options{})
+	w := h.watch(func(o *Options) { o.Beat = 200 * time.Millisecond })
+	if out, err := exec.Command("sh", "-c", "cat /dev/zero >"+disk+"/filler").CombinedOutput(); err == nil {
+		t.Fatalf("the disk is not full: %s", out)
+	}
+	h.sh(`i=0; while [ $i -lt 1000 ]; do : >etc/n$i; i=$((i+1)); done; sleep 0.1`)
+	w.file("n999", Added)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		w.mu.Lock()
+		said := strings.Join(w.warned, "\n")
+		w.mu.Unlock()
+		if strings.Contains(said, "findings cannot be stored for now") {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("nothing is said of the full disk: %s", said)
+		}
+	}
+	if err := os.Remove(disk + "/filler"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); len(h.findings()) < 1000; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d findings", len(h.findings()))
+		}
+	}
+	w.end()
+	if w.err != nil {
+		t.Error(w.err)
 	}
 }
