@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,6 +234,10 @@ func TestAttacksOnTheChain(t *testing.T) {
 			private, _ := b.log.KeyFiles()
 			b.must(os.Chmod(private, 0o640))
 		}, "others than its owner can read the signing key"},
+		"a FIFO for a key": {func(b *bench) {
+			private, _ := b.log.KeyFiles()
+			b.must(errors.Join(os.Remove(private), syscall.Mkfifo(private, 0o600)))
+		}, "is not a regular file"},
 		"key of another user": {func(b *bench) {
 			if os.Geteuid() != 0 {
 				b.Skip("giving a file to another user wants root")

@@ -242,13 +242,19 @@ func denied(err error) error {
 	return err
 }
 
-// readSmall reads a file of at most maxKeyFile bytes.
+// readSmall reads a regular file of at most maxKeyFile bytes. It does not wait
+// for the other end of a FIFO: a check that hangs there would find nothing.
 func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, denied(err)
 	}
 	defer f.Close()
+	if st, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !st.Mode().IsRegular() {
+		return nil, failure.Errorf(failure.Untrustworthy, "%s is not a regular file", path)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err == nil && len(b) > maxKeyFile {
 		err = failure.Errorf(failure.Untrustworthy, "%s is larger than %d bytes: it is no key or signature", path, maxKeyFile)
