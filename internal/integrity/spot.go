@@ -31,10 +31,14 @@ type Opened struct {
 	reads   *reads
 }
 
-// OpenCurrent opens the baseline that name stands for and verifies it.
+// OpenCurrent opens the baseline that name stands for and verifies it: that it
+// is whole, and that the history says it is the one. Anchors are not asked.
 func (e *Engine) OpenCurrent(ctx context.Context, name string) (*Opened, error) {
 	c, err := e.Find(ctx, name)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.proven(ctx); err != nil {
 		return nil, err
 	}
 	r, err := e.Open(c)
@@ -52,6 +56,23 @@ func (e *Engine) OpenCurrent(ctx context.Context, name string) (*Opened, error) 
 		return nil, fmt.Errorf("the tree of baseline %q: %w", c.Name, err)
 	}
 	return &Opened{Entry: c, Reader: r, Policy: pol, Matcher: pol.Compile(), Tree: tree, reads: e.loadReads(c)}, nil
+}
+
+// proven fails when the history does not hold, or the catalogue is not as it
+// says. A record that waits for a signature is no reason.
+func (e *Engine) proven(ctx context.Context) error {
+	s, v, err := e.known(ctx, false)
+	if err != nil {
+		return err
+	}
+	problems := v.Problems
+	if len(problems) == 0 && v.Head != nil {
+		problems = s.compare(v)
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return failure.Hint(failure.Errorf(failure.Untrustworthy, "the baselines cannot be trusted: %s", problems[0].What), "see mobileops integrity verify")
 }
 
 // Close closes the baseline.

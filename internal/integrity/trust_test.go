@@ -435,3 +435,22 @@ func TestTakenAway(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOpenCurrentIsProven: what goes by the current baseline without a check,
+// such as a watch, does not believe a catalogue that points to an older one.
+func TestOpenCurrentIsProven(t *testing.T) {
+	b := newBench(t, plainPolicy)
+	b.put("f", "old")
+	old := b.take().Entry
+	b.put("f", "new")
+	b.take()
+	o, err := b.OpenCurrent(t.Context(), "default")
+	b.must(err)
+	o.Close()
+	b.must(b.Store.Update(t.Context(), func(tx *state.Tx) error {
+		return tx.Bucket(currentBucket).Put([]byte("default"), []byte(old.ID))
+	}))
+	if _, err := b.OpenCurrent(t.Context(), "default"); failure.KindOf(err) != failure.Untrustworthy {
+		t.Errorf("an older baseline was put in the place of the current one: %v", err)
+	}
+}
