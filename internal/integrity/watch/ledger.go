@@ -29,6 +29,7 @@ type ledger struct {
 	open map[ledgerKey]opened           // as stored, or about to be
 	todo map[ledgerKey]*finding.Finding // nil: it is no more
 	once []finding.Finding
+	told map[ledgerKey]bool // what happened, as far as it was kept
 	many int // changes that were not kept, because there are too many
 	shut bool
 }
@@ -57,7 +58,7 @@ var rules = [...]string{"watch-added", "watch-changed", "watch-removed", "watch-
 const tooMany = "watch-too-many-changes"
 
 func newLedger(s *state.Store, name string) *ledger {
-	l := &ledger{store: s, scope: "watch:" + name, events: "watch-events:" + name, open: map[ledgerKey]opened{}, todo: map[ledgerKey]*finding.Finding{}}
+	l := &ledger{store: s, scope: "watch:" + name, events: "watch-events:" + name, open: map[ledgerKey]opened{}, todo: map[ledgerKey]*finding.Finding{}, told: map[ledgerKey]bool{}}
 	l.room.L = &l.mu
 	return l
 }
@@ -173,6 +174,16 @@ func (l *ledger) event(rule, subject string, f finding.Finding) {
 	f.Tags = append(f.Tags, "file-integrity", "watch")
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// Anybody can run a program of a new name, again and again.
+	if key := (ledgerKey{rule, subject}); !l.told[key] {
+		if len(l.told) >= maxOpen {
+			f.Rule, f.Subject = "watch-too-many-events", l.events
+			f.Title = fmt.Sprintf("More than %d things happened that are findings; further ones are not listed one by one", maxOpen)
+			f.Evidence = nil
+		} else {
+			l.told[key] = true
+		}
+	}
 	if len(l.once) < maxOnce {
 		l.once = append(l.once, f)
 	}
