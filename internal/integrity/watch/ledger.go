@@ -30,7 +30,7 @@ type ledger struct {
 	todo map[ledgerKey]*finding.Finding // nil: it is no more
 	once []finding.Finding
 	told map[ledgerKey]bool // what happened, as far as it was kept
-	many int // changes that were not kept, because there are too many
+	many int                // changes that were not kept, because there are too many
 	shut bool
 }
 
