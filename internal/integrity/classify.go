@@ -481,11 +481,17 @@ func octal(s string) (n uint32) {
 	return n
 }
 
-// sortChanges puts the worst first.
+// sortChanges puts the worst first, and of what is as bad what is suspicious.
 func sortChanges(list []Change) {
 	slices.SortStableFunc(list, func(a, b Change) int {
 		if a.Severity != b.Severity {
 			return int(b.Severity) - int(a.Severity)
+		}
+		if x, y := a.Class == Suspicious, b.Class == Suspicious; x != y {
+			if x {
+				return -1
+			}
+			return 1
 		}
 		return bytes.Compare(a.Path, b.Path)
 	})
