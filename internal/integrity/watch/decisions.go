@@ -135,13 +135,24 @@ func (x *execution) decide() {
 	}
 }
 
+// soonRead is what is read to its end also while the watch ends, to be learned.
+const soonRead = 64 << 20
+
+// pointless tells whether nobody waits for what the file contains any more.
+func (x *execution) pointless() bool {
+	if x.e.o.Learn {
+		return x.e.over.Load() && x.state.size > soonRead
+	}
+	return x.told.Load() || x.e.over.Load()
+}
+
 // read returns what the file contains. What it contained while somebody wrote to
 // it counts for nothing.
 func (x *execution) read() (sum digest, state fileState, stable bool, err error) {
 	for range 3 {
 		x.stale.Store(false)
 		busy := openForWriting(x.fd)
-		sum, state, stable, err = hashStable(x.fd, func() bool { return x.told.Load() && !x.e.o.Learn || x.e.over.Load() })
+		sum, state, stable, err = hashStable(x.fd, x.pointless)
 		stable = stable && !busy
 		if err != nil || !x.stale.Load() {
 			return sum, state, stable, err
