@@ -2,7 +2,6 @@ package integrity
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -260,9 +259,7 @@ func (c *comparison) finishBelow(dir []byte) error {
 		c.removed(rec)
 	}
 	c.pairMoves()
-	slices.SortStableFunc(c.report.Changes, func(a, b Change) int {
-		return cmp.Or(cmp.Compare(b.Severity, a.Severity), bytes.Compare(a.Path, b.Path))
-	})
+	sortChanges(c.report.Changes)
 	return nil
 }
 

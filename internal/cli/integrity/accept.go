@@ -136,16 +136,20 @@ func completeReports(ctx context.Context, a *app.App, name string) []string {
 	return words
 }
 
+// latestReport returns the latest report for completion: an empty one when it
+// cannot be had.
+func latestReport(ctx context.Context, a *app.App, name string) *engine.Report {
+	if e, _, err := newEngine(a); err == nil {
+		if r, _, err := e.LoadReport(ctx, name, engine.Latest); err == nil {
+			return r
+		}
+	}
+	return &engine.Report{}
+}
+
 // completePackages returns the packages that the latest report names.
 func completePackages(ctx context.Context, a *app.App, name string) []string {
-	e, _, err := newEngine(a)
-	if err != nil {
-		return nil
-	}
-	r, _, err := e.LoadReport(ctx, name, engine.Latest)
-	if err != nil {
-		return nil
-	}
+	r := latestReport(ctx, a, name)
 	var words []string
 	for i := range r.Changes {
 		if pkg, rest, named := strings.Cut(r.Changes[i].Package, " "); named {
@@ -158,14 +162,7 @@ func completePackages(ctx context.Context, a *app.App, name string) []string {
 
 // completeChanges returns the paths of the latest report.
 func completeChanges(ctx context.Context, a *app.App, name string) []string {
-	e, _, err := newEngine(a)
-	if err != nil {
-		return nil
-	}
-	r, _, err := e.LoadReport(ctx, name, engine.Latest)
-	if err != nil {
-		return nil
-	}
+	r := latestReport(ctx, a, name)
 	var words []string
 	for i := range r.Drift {
 		words = append(words, r.Drift[i].ID()+"\t"+r.Drift[i].Severity.String()+" "+string(r.Drift[i].Kind))
