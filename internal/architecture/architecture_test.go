@@ -76,7 +76,7 @@ func allPackages(t *testing.T) []*goPackage {
 // vocabulary are the small packages that every engine may use.
 var vocabulary = []string{
 	"internal/audit", "internal/buildinfo", "internal/durable", "internal/failure",
-	"internal/finding", "internal/spelling", "internal/state",
+	"internal/finding", "internal/seal", "internal/spelling", "internal/state",
 }
 
 // layer says where in the house a package is. A program beside the product,
