@@ -1,0 +1,430 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/mobileops/mobileops/internal/logs/event"
+)
+
+// Block is a block that was read from a segment; only what is asked for is
+// unpacked. It is used again for the next block, to save memory. Only one
+// goroutine may use it.
+type Block struct {
+	r    *Reader
+	info *blockInfo
+
+	packed    []byte // what was read from the file last
+	dict      []byte
+	templates []packedTemplate
+	whole     int    // the template of records that are kept whole, or -1
+	table     []byte // of columns, in the dictionary
+	frames    []section
+	columns   []packedColumn
+
+	frameData  [][]byte
+	filterData []byte
+	rowData    []byte
+	timeData   []byte
+
+	rows   []rowRef
+	times  []rowTime
+	places []uint32 // room for packedColumn.places
+	words  []uint64 // room for bitmaps
+	raw    []byte   // the record rendered last
+	folded []byte
+	have   struct{ rows, times, filter bool }
+}
+
+// packedTemplate is a template in the dictionary of a block.
+type packedTemplate struct {
+	key     []byte
+	count   int
+	columns int // the first of its columns
+	width   int // how many columns it has
+	pieces  []piece
+}
+
+// piece is a part of a template: constant text, or a place.
+type piece struct {
+	text   []byte // constant; nil for a place
+	layout layoutID
+}
+
+// packedColumn is a column of a block; it is read from the table when needed.
+type packedColumn struct {
+	stamp
+	known      bool
+	frame      int
+	from, size int
+	data       []byte   // nil until unpacked
+	places     []uint32 // where its values begin in data, and where the last ends
+}
+
+// rowRef says which template a record has, and how many records before it have the same.
+type rowRef struct{ template, ordinal uint32 }
+
+// rowTime is what is kept of a record beside its text.
+type rowTime struct {
+	time, written int64
+	clock         event.Clock
+}
+
+// decoders unpack; making one is expensive.
+var decoders = sync.Pool{New: func() any {
+	// The options are right, so that there is no error.
+	d, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxSection), zstd.WithDecoderLowmem(true))
+	return d
+}}
+
+// Load reads the dictionary of block i of a segment.
+func (b *Block) Load(r *Reader, i int) error {
+	b.r, b.info = r, &r.blocks[i]
+	b.have.rows, b.have.times, b.have.filter = false, false, false
+	b.places, b.words = b.places[:0], b.words[:0]
+	var err error
+	if b.dict, err = b.unpack(b.dict, &b.info.dictionary); err != nil {
+		return err
+	}
+	return b.parse()
+}
+
+func (b *Block) unpack(dst []byte, s *section) ([]byte, error) {
+	off := b.info.offset + s.at
+	b.packed = slices.Grow(b.packed[:0], int(s.packed))[:s.packed]
+	if err := readAt(b.r.data, b.packed, off); err != nil {
+		return nil, err
+	}
+	if checksum(b.packed) != s.sum {
+		return nil, corrupt(off, "a checksum is wrong")
+	}
+	dec := decoders.Get().(*zstd.Decoder)
+	defer decoders.Put(dec)
+	out, err := dec.DecodeAll(b.packed, slices.Grow(dst[:0], int(s.size)))
+	if err != nil {
+		return nil, corrupt(off, "it cannot be unpacked: %v", err)
+	}
+	if int64(len(out)) != s.size {
+		return nil, corrupt(off, "it unpacks to %d bytes instead of %d", len(out), s.size)
+	}
+	return out, nil
+}
+
+// parse reads the dictionary: templates at once, columns when they are needed.
+func (b *Block) parse() error {
+	d := decoder{b: b.dict, off: b.info.offset + b.info.dictionary.at}
+	n := int(d.uvarint(maxTemplates + 1))
+	b.whole = int(d.uvarint(uint64(n))) - 1
+	b.templates = slices.Grow(b.templates[:0], n)[:n]
+	var records int64
+	for i := range b.templates {
+		t := &b.templates[i]
+		size := int(d.uvarint(MaxRecord + maxVariables))
+		*t = packedTemplate{count: int(d.uvarint(maxRecords)), width: size, pieces: t.pieces[:0]}
+		records += int64(t.count)
+	}
+	columns := 0
+	for i := range b.templates {
+		t := &b.templates[i]
+		t.key = d.bytes(t.width)
+		t.columns, t.width = columns, 0
+		if i != b.whole {
+			t.width = bytes.Count(t.key, []byte{placeVariable})
+		} else {
+			t.width = 1
+		}
+		for rest := t.key; d.err == nil; {
+			at := bytes.IndexByte(rest, placeTime)
+			if at < 0 {
+				break
+			}
+			if at+1 >= len(rest) || rest[at+1] == 0 || int(rest[at+1]) >= len(layouts) {
+				d.fail("a template has a time of an unknown layout")
+				break
+			}
+			rest = rest[at+2:]
+		}
+		columns += t.width
+	}
+	frames := int(d.uvarint(uint64(columns)))
+	b.frames = b.frames[:0]
+	for range frames {
+		var s section
+		s.decode(&d, b.info.length)
+		if d.err != nil {
+			return d.err
+		}
+		b.frames = append(b.frames, s)
+	}
+	b.table = d.bytes(columns * columnSize)
+	switch {
+	case d.err != nil:
+		return d.err
+	case len(d.b) > 0:
+		return corrupt(d.off, "the dictionary has %d bytes too many", len(d.b))
+	case records != b.info.records:
+		return corrupt(d.off, "the dictionary tells %d records, the index %d", records, b.info.records)
+	}
+	b.columns = slices.Grow(b.columns[:0], columns)[:columns]
+	clear(b.columns)
+	b.frameData = slices.Grow(b.frameData[:0], frames)[:frames]
+	for i := range b.frameData {
+		b.frameData[i] = b.frameData[i][:0]
+	}
+	return nil
+}
+
+// column returns a column with its stamp, not unpacked.
+func (b *Block) column(i int) (*packedColumn, error) {
+	c := &b.columns[i]
+	if c.known {
+		return c, nil
+	}
+	e := b.table[i*columnSize:]
+	u := func(k int) int { return int(binary.LittleEndian.Uint32(e[4*k:])) }
+	*c = packedColumn{frame: u(0), from: u(1), size: u(2), known: true}
+	c.min, c.max, c.address = u(3), u(4), u(5)&flagAddress != 0
+	c.bytes = [2]uint64{binary.LittleEndian.Uint64(e[24:]), binary.LittleEndian.Uint64(e[32:])}
+	if c.frame < 0 || c.frame >= len(b.frames) || c.from < 0 || c.size < 0 || int64(c.from)+int64(c.size) > b.frames[c.frame].size {
+		return nil, corrupt(b.info.offset, "a column is beyond its frame")
+	}
+	return c, nil
+}
+
+// values returns a column, unpacked.
+func (b *Block) values(i int) (*packedColumn, error) {
+	c, err := b.column(i)
+	if err != nil || c.data != nil {
+		return c, err
+	}
+	frame := b.frameData[c.frame]
+	if len(frame) == 0 {
+		if frame, err = b.unpack(frame, &b.frames[c.frame]); err != nil {
+			return nil, err
+		}
+		b.frameData[c.frame] = frame
+	}
+	c.data = frame[c.from : c.from+c.size : c.from+c.size]
+	return c, nil
+}
+
+// indexed returns a column of count values, unpacked, with the places of its values.
+func (b *Block) indexed(i, count int, whole bool) (*packedColumn, error) {
+	c, err := b.values(i)
+	if err != nil || c.places != nil {
+		return c, err
+	}
+	from := len(b.places)
+	at := 0
+	for range count {
+		b.places = append(b.places, uint32(at))
+		if whole {
+			n, k := binary.Uvarint(c.data[at:])
+			if k <= 0 || n > uint64(len(c.data)-at-k) {
+				return nil, corrupt(b.info.offset, "a column is too short")
+			}
+			at += k + int(n)
+			continue
+		}
+		n := bytes.IndexByte(c.data[at:], '\n')
+		if n < 0 {
+			return nil, corrupt(b.info.offset, "a column has too few values")
+		}
+		at += n + 1
+	}
+	if at != len(c.data) {
+		return nil, corrupt(b.info.offset, "a column has too many values")
+	}
+	b.places = append(b.places, uint32(at))
+	c.places = b.places[from:len(b.places):len(b.places)]
+	return c, nil
+}
+
+// filter returns the filter of the block's values.
+func (b *Block) filter() (filter, error) {
+	if b.have.filter {
+		return b.filterData, nil
+	}
+	s := &b.info.filter
+	b.filterData = slices.Grow(b.filterData[:0], int(s.packed))[:s.packed]
+	if err := readAt(b.r.data, b.filterData, b.info.offset+s.at); err != nil {
+		return nil, err
+	}
+	if checksum(b.filterData) != s.sum {
+		return nil, corrupt(b.info.offset+s.at, "the checksum of a filter is wrong")
+	}
+	b.have.filter = true
+	return b.filterData, nil
+}
+
+func (b *Block) loadRows() (err error) {
+	if b.have.rows {
+		return nil
+	}
+	if b.rowData, err = b.unpack(b.rowData, &b.info.rows); err != nil {
+		return err
+	}
+	b.rows = slices.Grow(b.rows[:0], int(b.info.records))
+	seen := make([]uint32, len(b.templates))
+	d := decoder{b: b.rowData, off: b.info.offset + b.info.rows.at}
+	for range b.info.records {
+		var id uint64
+		if len(d.b) > 0 && d.b[0] < 0x80 {
+			id, d.b = uint64(d.b[0]), d.b[1:]
+		} else {
+			id = d.uvarint(maxTemplates)
+		}
+		if d.err == nil && id >= uint64(len(b.templates)) {
+			d.fail("a record has a template that is not there")
+		}
+		if d.err != nil {
+			return d.err
+		}
+		b.rows = append(b.rows, rowRef{uint32(id), seen[id]})
+		seen[id]++
+	}
+	for i, n := range seen {
+		if int(n) != b.templates[i].count {
+			return corrupt(d.off, "the dictionary has wrong numbers of records")
+		}
+	}
+	b.have.rows = true
+	return nil
+}
+
+func (b *Block) loadTimes() (err error) {
+	if b.have.times {
+		return nil
+	}
+	if b.timeData, err = b.unpack(b.timeData, &b.info.times); err != nil {
+		return err
+	}
+	n := int(b.info.records)
+	b.times = slices.Grow(b.times[:0], n)[:n]
+	d := decoder{b: b.timeData, off: b.info.offset + b.info.times.at}
+	unit := int64(d.uvarint(second))
+	last := int64(0)
+	for i := range b.times {
+		last += d.varint()
+		b.times[i].time = last * unit
+	}
+	for i, c := range d.bytes(n) {
+		b.times[i].clock = event.Clock(c)
+	}
+	last = 0
+	for i := range b.times {
+		if len(d.b) > 0 && d.b[0] == 0 {
+			d.b = d.b[1:]
+		} else {
+			last += d.varint()
+		}
+		b.times[i].written = last
+	}
+	if d.err == nil && len(d.b) > 0 {
+		d.fail("there are more times than records")
+	}
+	b.have.times = d.err == nil
+	return d.err
+}
+
+// pieces returns the parts of a template.
+func (b *Block) pieces(t *packedTemplate) []piece {
+	if len(t.pieces) > 0 {
+		return t.pieces
+	}
+	for rest := t.key; len(rest) > 0; {
+		switch rest[0] {
+		case placeVariable:
+			t.pieces, rest = append(t.pieces, piece{}), rest[1:]
+		case placeTime:
+			t.pieces, rest = append(t.pieces, piece{layout: layoutID(rest[1])}), rest[2:]
+		default:
+			n := bytes.IndexAny(rest, "\x00\x01")
+			if n < 0 {
+				n = len(rest)
+			}
+			t.pieces, rest = append(t.pieces, piece{text: rest[:n]}), rest[n:]
+		}
+	}
+	return t.pieces
+}
+
+// Each calls fn with the selected records whose time is since or later and
+// before until, in the order in which they were appended, and with their
+// numbers in the block. The record is valid until fn returns.
+func (b *Block) Each(sel Selection, since, until int64, fn func(i int, r *event.Record) error) error {
+	if sel.Empty() {
+		return nil
+	}
+	if err := b.loadRows(); err != nil {
+		return err
+	}
+	if err := b.loadTimes(); err != nil {
+		return err
+	}
+	var rec event.Record
+	for i, ref := range b.rows {
+		if t := b.times[i].time; !sel.has(ref) || t < since || t >= until {
+			continue
+		}
+		if err := b.record(i, &rec); err != nil {
+			return err
+		}
+		if err := fn(i, &rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Record returns record i of the block. It is valid until the next one.
+func (b *Block) Record(i int) (rec event.Record, err error) {
+	if err := b.loadRows(); err != nil {
+		return rec, err
+	}
+	if err := b.loadTimes(); err != nil {
+		return rec, err
+	}
+	err = b.record(i, &rec)
+	return rec, err
+}
+
+func (b *Block) record(i int, rec *event.Record) error {
+	ref, at := b.rows[i], &b.times[i]
+	t := &b.templates[ref.template]
+	out := b.raw[:0]
+	if int(ref.template) == b.whole {
+		c, err := b.indexed(t.columns, t.count, true)
+		if err != nil {
+			return err
+		}
+		v := c.data[c.places[ref.ordinal]:c.places[ref.ordinal+1]]
+		_, n := binary.Uvarint(v)
+		out = append(out, v[n:]...)
+	} else {
+		col := t.columns
+		for _, p := range b.pieces(t) {
+			switch {
+			case p.text != nil:
+				out = append(out, p.text...)
+			case p.layout != 0:
+				out = p.layout.append(out, moment(at.time+at.written))
+			default:
+				c := &b.columns[col]
+				if c.places == nil {
+					if _, err := b.indexed(col, t.count, false); err != nil {
+						return err
+					}
+				}
+				col++
+				out = append(out, c.data[c.places[ref.ordinal]:c.places[ref.ordinal+1]-1]...)
+			}
+		}
+	}
+	b.raw = out
+	rec.Time, rec.Clock, rec.Raw = at.time, at.clock, out
+	return nil
+}

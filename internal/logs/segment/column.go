@@ -1,0 +1,183 @@
+package segment
+
+import "bytes"
+
+// stamp is what is known of the values of a column without unpacking it.
+type stamp struct {
+	min, max int       // lengths, in bytes
+	bytes    [2]uint64 // which bytes of ASCII occur; bit 127 stands for all others too
+	address  bool      // all are IPv4 addresses in dotted decimal
+}
+
+// column holds the values of one place of a template, in the order of its
+// records, each followed by a newline. A value has no newline within.
+type column struct {
+	stamp
+	data []byte
+}
+
+func (c *column) add(v []byte) {
+	if len(c.data) == 0 {
+		c.min, c.address = len(v), true
+	}
+	c.min, c.max = min(c.min, len(v)), max(c.max, len(v))
+	for _, b := range v {
+		if b >= 0x7f {
+			b = 0x7f
+		}
+		c.bytes[b>>6] |= 1 << (b & 63)
+	}
+	c.address = c.address && isAddress(v)
+	c.data = append(append(c.data, v...), '\n')
+}
+
+// has says whether values may have every byte of text, in either case if fold.
+func (s *stamp) has(text []byte, fold bool) bool {
+	for _, b := range text {
+		if b >= 0x7f {
+			b = 0x7f
+		}
+		if s.bytes[b>>6]&(1<<(b&63)) != 0 {
+			continue
+		}
+		if b -= 'a' - 'A'; !fold || b < 'A' || b > 'Z' || s.bytes[b>>6]&(1<<(b&63)) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// kind groups columns whose values resemble each other.
+func (s *stamp) kind() int {
+	const digits = 0x03ff << '0'
+	switch {
+	case s.address:
+		return 1
+	case s.bytes[0]&^digits == 0 && s.bytes[1] == 0:
+		return 0
+	case s.bytes[0]&^(digits|1<<'-') == 0 && s.bytes[1]&^(0x3f<<('a'-64)) == 0:
+		return 2
+	}
+	return 3
+}
+
+// isAddress says whether v is an IPv4 address of four decimal numbers without
+// leading zeros.
+func isAddress(v []byte) bool {
+	if len(v) < 7 || len(v) > 15 {
+		return false
+	}
+	dots, n, digits := 0, 0, 0
+	for _, b := range v {
+		switch {
+		case b == '.':
+			if digits == 0 {
+				return false
+			}
+			dots++
+			n, digits = 0, 0
+		case b >= '0' && b <= '9':
+			if digits > 0 && n == 0 {
+				return false
+			}
+			digits++
+			if n = n*10 + int(b-'0'); n > 255 {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return dots == 3 && digits > 0
+}
+
+// relation is how a value and a text must relate.
+type relation uint8
+
+const (
+	equal relation = iota
+	begins
+	ends
+	contains
+)
+
+// maxAlternatives bounds how many values are looked up in a filter instead of
+// unpacking a column.
+const maxAlternatives = 64
+
+// alternatives appends all values that a column can have which relate to text
+// as asked: those that are text with something before or after it. ok is false
+// if there are too many.
+func (s *stamp) alternatives(dst [][]byte, rel relation, text []byte) (list [][]byte, ok bool) {
+	room := s.max - len(text)
+	if room <= 0 || rel == equal {
+		if room < 0 || len(text) < s.min {
+			return dst, true
+		}
+		return append(dst, text), true
+	}
+	if s.address && bytes.Count(text, []byte(".")) == 3 && isAddress(text) {
+		return addressesAround(dst, rel, text)
+	}
+	if room > 1 {
+		return dst, false
+	}
+	if len(text) >= s.min {
+		dst = append(dst, text)
+	}
+	for b := range byte(0x80) {
+		if s.bytes[b>>6]&(1<<(b&63)) == 0 {
+			continue
+		}
+		if b == 0x7f {
+			return dst, false // any byte beyond ASCII
+		}
+		if rel != begins {
+			dst = append(dst, append([]byte{b}, text...))
+		}
+		if rel != ends {
+			dst = append(dst, append(bytes.Clone(text), b))
+		}
+	}
+	return dst, len(dst) <= maxAlternatives
+}
+
+// addressesAround appends the addresses that an address is part of: 10.0.0.2
+// is part of 110.0.0.25.
+func addressesAround(dst [][]byte, rel relation, text []byte) ([][]byte, bool) {
+	before, after := [][]byte{nil}, [][]byte{nil}
+	more := func(list [][]byte) [][]byte {
+		for n := range 100 {
+			if n < 10 {
+				list = append(list, []byte{byte('0' + n)})
+			}
+			list = append(list, []byte{byte('0' + n/10), byte('0' + n%10)})
+		}
+		return list
+	}
+	if rel != begins {
+		before = more(before)
+	}
+	if rel != ends {
+		after = more(after)
+	}
+	fits := func(list [][]byte, whole func(x []byte) []byte) (kept [][]byte) {
+		for _, x := range list {
+			if isAddress(whole(x)) {
+				kept = append(kept, x)
+			}
+		}
+		return kept
+	}
+	before = fits(before, func(x []byte) []byte { return append(bytes.Clone(x), text...) })
+	after = fits(after, func(x []byte) []byte { return append(bytes.Clone(text), x...) })
+	if len(before)*len(after) > maxAlternatives {
+		return dst, false
+	}
+	for _, b := range before {
+		for _, a := range after {
+			dst = append(dst, append(append(bytes.Clone(b), text...), a...))
+		}
+	}
+	return dst, true
+}

@@ -1,0 +1,197 @@
+package segment
+
+import (
+	"encoding/binary"
+	"math"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// section is a compressed part of a file.
+type section struct {
+	at     int64 // from the beginning of its block, in bytes
+	packed int64 // bytes in the file
+	size   int64 // bytes when unpacked
+	sum    uint32
+}
+
+func (s *section) encode(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(s.at))
+	dst = binary.AppendUvarint(dst, uint64(s.packed))
+	dst = binary.AppendUvarint(dst, uint64(s.size))
+	return binary.LittleEndian.AppendUint32(dst, s.sum)
+}
+
+// blockInfo is what the index of a segment says of a block.
+type blockInfo struct {
+	offset           int64 // in the file
+	length           int64
+	records, raw     int64
+	minTime, maxTime int64
+	// The dictionary: templates and columns. Rows: the template of each record.
+	// Times: times, clocks and how they are written. Filter: not compressed.
+	dictionary, rows, times, filter section
+}
+
+func (b *blockInfo) encode(dst []byte) []byte {
+	for _, v := range []int64{b.offset, b.length, b.records, b.raw} {
+		dst = binary.AppendUvarint(dst, uint64(v))
+	}
+	dst = binary.AppendVarint(dst, b.minTime)
+	dst = binary.AppendVarint(dst, b.maxTime)
+	for _, s := range []*section{&b.dictionary, &b.rows, &b.times, &b.filter} {
+		dst = s.encode(dst)
+	}
+	return dst
+}
+
+// packer turns the records of a builder into the bytes of a block.
+type packer struct {
+	enc *zstd.Encoder
+	out []byte // the block
+	buf []byte
+}
+
+func (p *packer) init() {
+	// The options are right, so that there is no error.
+	p.enc, _ = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true))
+}
+
+// add compresses content and appends it to the block.
+func (p *packer) add(content []byte) section {
+	at := len(p.out)
+	p.out = p.enc.EncodeAll(content, p.out)
+	return section{int64(at), int64(len(p.out) - at), int64(len(content)), checksum(p.out[at:])}
+}
+
+// block makes the block; its bytes are in p.out.
+func (p *packer) block(b *builder) blockInfo {
+	p.out = p.out[:0]
+	info := blockInfo{records: int64(len(b.rows)), raw: b.raw, minTime: math.MaxInt64, maxTime: math.MinInt64}
+
+	places, frames := p.columns(b)
+	info.rows = p.rows(b)
+	info.times = p.times(b, &info)
+
+	// The dictionary comes last before the filter: a search reads both, and
+	// often nothing else.
+	dict := binary.AppendUvarint(p.buf[:0], uint64(len(b.templates)))
+	whole := uint64(0)
+	if b.whole != nil {
+		whole = uint64(b.whole.id) + 1
+	}
+	dict = binary.AppendUvarint(dict, whole)
+	for _, t := range b.templates {
+		dict = binary.AppendUvarint(dict, uint64(len(t.key)))
+		dict = binary.AppendUvarint(dict, uint64(t.count))
+	}
+	for _, t := range b.templates {
+		dict = append(dict, t.key...)
+	}
+	dict = binary.AppendUvarint(dict, uint64(len(frames)))
+	for i := range frames {
+		dict = frames[i].encode(dict)
+	}
+	for _, t := range b.templates {
+		for i := range t.columns {
+			c := &t.columns[i]
+			place := places[c]
+			flags := uint32(0)
+			if c.address {
+				flags = flagAddress
+			}
+			for _, v := range []uint32{uint32(place.frame), uint32(place.at), uint32(len(c.data)), uint32(c.min), uint32(c.max), flags} {
+				dict = binary.LittleEndian.AppendUint32(dict, v)
+			}
+			dict = binary.LittleEndian.AppendUint64(dict, c.bytes[0])
+			dict = binary.LittleEndian.AppendUint64(dict, c.bytes[1])
+		}
+	}
+	info.dictionary = p.add(dict)
+	p.buf = dict
+
+	f := newFilter(b.values.list)
+	info.filter = section{int64(len(p.out)), int64(len(f)), int64(len(f)), checksum(f)}
+	p.out = append(p.out, f...)
+	info.length = int64(len(p.out))
+	return info
+}
+
+// place is where a column lies: in which frame, at which byte of it.
+type place struct{ frame, at int }
+
+// In the dictionary each column takes columnSize bytes: frame, place in it,
+// length, shortest and longest value, flags, bytes that occur.
+const (
+	columnSize  = 6*4 + 2*8
+	flagAddress = 1
+)
+
+// columns packs the columns in frames, those of a kind together.
+func (p *packer) columns(b *builder) (map[*column]place, []section) {
+	var all []*column
+	for _, t := range b.templates {
+		for i := range t.columns {
+			all = append(all, &t.columns[i])
+		}
+	}
+	slices.SortStableFunc(all, func(x, y *column) int { return x.kind() - y.kind() })
+	places := make(map[*column]place, len(all))
+	var frames []section
+	frame := p.buf[:0]
+	for i, c := range all {
+		if len(frame) > 0 && len(frame)+len(c.data) > targetFrame && len(frame) > targetFrame/4 {
+			frames = append(frames, p.add(frame))
+			frame = frame[:0]
+		}
+		places[all[i]] = place{len(frames), len(frame)}
+		frame = append(frame, c.data...)
+	}
+	if len(frame) > 0 {
+		frames = append(frames, p.add(frame))
+	}
+	p.buf = frame
+	return places, frames
+}
+
+// rows packs the number of the template of each record.
+func (p *packer) rows(b *builder) section {
+	buf := p.buf[:0]
+	for i := range b.rows {
+		buf = binary.AppendUvarint(buf, uint64(b.rows[i].template))
+	}
+	s := p.add(buf)
+	p.buf = buf
+	return s
+}
+
+// times packs times as differences, in the largest unit that loses nothing.
+func (p *packer) times(b *builder, info *blockInfo) section {
+	unit := int64(second)
+	for i := range b.rows {
+		t := b.rows[i].time
+		info.minTime, info.maxTime = min(info.minTime, t), max(info.maxTime, t)
+		for t%unit != 0 {
+			unit /= 1000
+		}
+	}
+	buf := binary.AppendUvarint(p.buf[:0], uint64(unit))
+	last := int64(0)
+	for i := range b.rows {
+		t := b.rows[i].time / unit
+		buf = binary.AppendVarint(buf, t-last)
+		last = t
+	}
+	for i := range b.rows {
+		buf = append(buf, byte(b.rows[i].clock))
+	}
+	last = 0
+	for i := range b.rows {
+		buf = binary.AppendVarint(buf, b.rows[i].written-last)
+		last = b.rows[i].written
+	}
+	s := p.add(buf)
+	p.buf = buf
+	return s
+}

@@ -1,0 +1,291 @@
+package segment
+
+import (
+	"bytes"
+	"math/bits"
+
+	"github.com/mobileops/mobileops/internal/logs/match"
+)
+
+// Selection is a set of records of a block. It is valid until the block is
+// loaded again.
+type Selection struct {
+	// Exact says that these are the records that match; otherwise records that
+	// do not match may be among them.
+	Exact bool
+
+	count     int
+	templates []chosen
+}
+
+// chosen are the selected records of a template.
+type chosen struct {
+	all  bool
+	bits []uint64 // if not all; nil: none
+}
+
+// Count returns how many records are selected.
+func (s *Selection) Count() int { return s.count }
+
+// Empty says whether no record is selected.
+func (s *Selection) Empty() bool { return s.count == 0 }
+
+func (s *Selection) has(r rowRef) bool {
+	c := &s.templates[r.template]
+	return c.all || c.bits != nil && c.bits[r.ordinal>>6]&(1<<(r.ordinal&63)) != 0
+}
+
+// All selects every record.
+func (b *Block) All() Selection {
+	s := Selection{Exact: true, count: int(b.info.records), templates: make([]chosen, len(b.templates))}
+	for i := range s.templates {
+		s.templates[i].all = true
+	}
+	return s
+}
+
+// Select returns the records whose bytes have what is needed. Every record that
+// has it is selected.
+func (b *Block) Select(need match.Need) (Selection, error) {
+	if len(need.Clauses) == 0 {
+		s := b.All()
+		s.Exact = need.Exact
+		return s, nil
+	}
+	clauses := make([][]literal, len(need.Clauses))
+	exact := need.Exact
+	for i, clause := range need.Clauses {
+		for _, l := range clause {
+			clauses[i] = append(clauses[i], literal{newMatcher(l.Text, l.Fold)})
+			exact = exact && !l.Word
+		}
+	}
+	s := Selection{Exact: exact, templates: make([]chosen, len(b.templates))}
+	for i := range b.templates {
+		c, unsure, err := b.choose(i, clauses)
+		if err != nil {
+			return Selection{}, err
+		}
+		s.templates[i] = c
+		n := 0
+		if c.all {
+			n = b.templates[i].count
+		}
+		for _, w := range c.bits {
+			n += bits.OnesCount64(w)
+		}
+		s.count += n
+		if unsure && n > 0 {
+			s.Exact = false
+		}
+	}
+	return s, nil
+}
+
+type literal struct{ *matcher }
+
+// candidate is a way that columns and filter do not rule out.
+type candidate struct {
+	constraints  []constraint
+	unsure, fold bool
+}
+
+// choose returns which records of a template have a literal of every clause.
+func (b *Block) choose(i int, clauses [][]literal) (result chosen, unsure bool, err error) {
+	t := &b.templates[i]
+	if i == b.whole {
+		return chosen{all: true}, true, nil
+	}
+	// Whatever is ruled out without unpacking is ruled out first.
+	possible := make([][]candidate, 0, len(clauses))
+	for _, clause := range clauses {
+		var ways []candidate
+		everywhere := false
+		for _, l := range clause {
+			var failed error
+			l.ways(t.key, func(w way) bool {
+				ok, err := b.possible(t, w, l.fold)
+				if err != nil {
+					failed = err
+					return false
+				}
+				if !ok {
+					return true
+				}
+				if len(w.constraints) == 0 && !w.unsure {
+					everywhere = true
+					return false
+				}
+				ways = append(ways, candidate{append([]constraint(nil), w.constraints...), w.unsure, l.fold})
+				return true
+			})
+			if failed != nil {
+				return chosen{}, false, failed
+			}
+			if everywhere {
+				break
+			}
+		}
+		if everywhere {
+			continue
+		}
+		if len(ways) == 0 {
+			return chosen{}, false, nil
+		}
+		possible = append(possible, ways)
+	}
+	if len(possible) == 0 {
+		return chosen{all: true}, false, nil
+	}
+	result.bits = b.bitmap(t.count)
+	setAll(result.bits, t.count)
+	any, one := b.bitmap(t.count), b.bitmap(t.count)
+	for _, ways := range possible {
+		clear(any)
+		for _, w := range ways {
+			setAll(one, t.count)
+			for _, c := range w.constraints {
+				hits := b.bitmap(t.count)
+				if err := b.find(t, c, w.fold, hits); err != nil {
+					return chosen{}, false, err
+				}
+				for i := range one {
+					one[i] &= hits[i]
+				}
+			}
+			unsure = unsure || w.unsure && !none(one)
+			for i := range any {
+				any[i] |= one[i]
+			}
+		}
+		for i := range result.bits {
+			result.bits[i] &= any[i]
+		}
+	}
+	return result, unsure, nil
+}
+
+// possible says whether the columns may have what a way asks for.
+func (b *Block) possible(t *packedTemplate, w way, fold bool) (bool, error) {
+	for _, c := range w.constraints {
+		col, err := b.column(t.columns + c.column)
+		if err != nil {
+			return false, err
+		}
+		if len(c.text) > col.max || c.relation == equal && len(c.text) < col.min || !col.has(c.text, fold) {
+			return false, nil
+		}
+		if fold && hasLetter(c.text) {
+			continue
+		}
+		var room [8][]byte
+		list, ok := col.alternatives(room[:0], c.relation, c.text)
+		if !ok {
+			continue
+		}
+		f, err := b.filter()
+		if err != nil {
+			return false, err
+		}
+		found := false
+		for _, v := range list {
+			if found = f.mayHave(hashValue(v)); found {
+				break
+			}
+		}
+		if !found {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func hasLetter(text []byte) bool {
+	for _, c := range text {
+		if c >= 'a' && c <= 'z' {
+			return true
+		}
+	}
+	return false
+}
+
+// find sets the bits of the records whose value in a column is as asked.
+func (b *Block) find(t *packedTemplate, c constraint, fold bool, hits []uint64) error {
+	col, err := b.values(t.columns + c.column)
+	if err != nil {
+		return err
+	}
+	data, text := col.data, c.text
+	if fold && hasLetter(text) {
+		b.folded = append(b.folded[:0], data...)
+		for i, ch := range b.folded {
+			b.folded[i] = lower(ch)
+		}
+		data = b.folded
+	}
+	row, counted := 0, 0
+	for from := 0; ; {
+		n := bytes.Index(data[from:], text)
+		if n < 0 {
+			return nil
+		}
+		at, end := from+n, from+n+len(text)
+		from = at + 1
+		starts, stops := at == 0 || data[at-1] == '\n', end < len(data) && data[end] == '\n'
+		switch c.relation {
+		case equal:
+			if !starts || !stops {
+				continue
+			}
+		case begins:
+			if !starts {
+				continue
+			}
+		case ends:
+			if !stops {
+				continue
+			}
+		}
+		row += bytes.Count(data[counted:at], []byte{'\n'})
+		counted = at
+		if row >= t.count {
+			return corrupt(b.info.offset, "a column has too many values")
+		}
+		hits[row>>6] |= 1 << (row & 63)
+		if next := bytes.IndexByte(data[at:], '\n'); next >= 0 {
+			from = at + next + 1
+		}
+	}
+}
+
+// bitmap returns an empty set of n records. It is valid until the next Load.
+func (b *Block) bitmap(n int) []uint64 {
+	words := (n + 63) / 64
+	from := len(b.words)
+	if from+words > cap(b.words) {
+		// Bitmaps that were handed out keep the old room.
+		b.words, from = make([]uint64, 0, max(2*cap(b.words), from+words, 1<<12)), 0
+	}
+	b.words = b.words[:from+words]
+	set := b.words[from:]
+	clear(set)
+	return set[:words:words]
+}
+
+func setAll(set []uint64, n int) {
+	for i := range set {
+		set[i] = ^uint64(0)
+	}
+	if n&63 != 0 {
+		set[len(set)-1] = 1<<(n&63) - 1
+	}
+}
+
+func none(set []uint64) bool {
+	for _, w := range set {
+		if w != 0 {
+			return false
+		}
+	}
+	return true
+}
