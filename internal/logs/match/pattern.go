@@ -1,42 +1,76 @@
 package match
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strings"
+	"sync"
+	"unicode/utf8"
 )
 
 // Options say how a pattern is read.
 type Options struct {
 	// Regex says that the pattern is a regular expression of RE2's syntax with
 	// Perl's classes; otherwise it is the text itself.
+	//
+	// A match lies within one line: ".", "\s" and classes like [^a] do not match
+	// a newline, ^ and \A are the beginning of a line, $ and \z its end. A
+	// carriage return before the newline belongs to the line. A byte that is no
+	// UTF-8 is one character, U+FFFD.
 	Regex bool
 	// Fold lets letters match in either case: in a regular expression as (?i)
-	// does, in plain text the letters of ASCII.
+	// does, in plain text those of ASCII, or all if the pattern has others.
 	Fold bool
 	// Word lets a match count only when no word character ([0-9A-Za-z_], as in
 	// RE2's \b) is right before or after it.
 	Word bool
 }
 
+// Error says what is wrong with a pattern.
+type Error struct {
+	Pattern string
+	// Offset is where the part that is wrong begins, in bytes; -1 when that is
+	// not known.
+	Offset int
+	Err    error
+}
+
+func (e *Error) Error() string {
+	if e.Offset < 0 {
+		return fmt.Sprintf("pattern %q: %v", e.Pattern, e.Err)
+	}
+	return fmt.Sprintf("pattern %q, column %d: %v", e.Pattern, utf8.RuneCountInString(e.Pattern[:e.Offset])+1, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
 // Pattern is what is looked for. It does not change and may be used by many
 // goroutines at once; each makes a Matcher of it.
 type Pattern struct {
-	opts Options
-	re   *syntax.Regexp
-	slow *regexp.Regexp
 	need Need
+	prog *program // what the pattern is as an expression
+	// finder finds the pattern when there is just one literal to look for, and
+	// what lines with a match contain otherwise; nil if that is of no use.
+	finder *finder
+	// literal says that what finder finds is a match.
+	literal bool
+	// slow is the expression for package regexp, which decides line by line
+	// when the automaton would need too many states.
+	slow func() *regexp.Regexp
 }
 
-// Compile reads a pattern. Its error says what is wrong, and where.
+// Compile reads a pattern. Errors are *Error and say what is wrong, and where.
 func Compile(pattern string, o Options) (*Pattern, error) {
 	expr := pattern
 	if !o.Regex {
-		if strings.Contains(pattern, "\n") {
-			return nil, errors.New("the pattern has a newline in it, and a line has none")
+		if i := strings.IndexByte(pattern, '\n'); i >= 0 {
+			return nil, &Error{pattern, i, errNewline}
+		}
+		if pattern != "" && (!o.Fold || isASCII(pattern) || !utf8.ValidString(pattern)) {
+			return compileLiteral(pattern, o), nil
 		}
 		expr = regexp.QuoteMeta(pattern)
 	}
@@ -46,79 +80,75 @@ func Compile(pattern string, o Options) (*Pattern, error) {
 	}
 	re, err := syntax.Parse(expr, flags)
 	if err != nil {
-		return nil, fmt.Errorf("pattern %q: %w", pattern, err)
+		return nil, syntaxError(pattern, err)
 	}
-	p := &Pattern{opts: o, re: re}
+	if err := oneLine(re); err != nil {
+		return nil, &Error{pattern, strings.Index(pattern, `\n`), err}
+	}
 	text := re.String()
 	if o.Word {
 		text = `(?:(?m:^)|\W)(?:` + text + `)(?:\W|(?m:$))`
 	}
-	if p.slow, err = regexp.Compile(text); err != nil {
-		return nil, fmt.Errorf("pattern %q: %w", pattern, err)
+	re = re.Simplify()
+	p := &Pattern{need: needOf(re, o.Word), slow: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })}
+	if p.prog, err = newProgram(re, o.Word); err != nil {
+		return nil, &Error{pattern, -1, err}
 	}
-	if !o.Regex && pattern != "" {
-		lit := Literal{Text: []byte(pattern), Fold: o.Fold, Word: o.Word}
-		if o.Fold {
-			lit.Text = bytes.ToLower(lit.Text)
+	if p.prog.everyLine {
+		p.need = Need{Exact: true}
+	}
+	single := slices.DeleteFunc(slices.Clone(p.need.Clauses), func(c Clause) bool { return len(c) > 1 })
+	if c := rarest(single); c != nil {
+		f := newFinder(c[0])
+		if p.literal = p.need.Exact; p.literal || f.rare >= minRarity {
+			p.finder = f
 		}
-		p.need = Need{Clauses: []Clause{{lit}}, Exact: true}
 	}
 	return p, nil
 }
 
-// Need returns what the bytes of every match contain.
+// minRarity is how rare a pair of bytes has to be for its lines to be tried one
+// by one.
+const minRarity = 64
+
+// compileLiteral is Compile for plain text, byte by byte.
+func compileLiteral(pattern string, o Options) *Pattern {
+	lit := Literal{Text: []byte(pattern), Word: o.Word}
+	if o.Fold && hasLetter(lit.Text) {
+		lit.Text, lit.Fold = lowerASCII(lit.Text), true
+	}
+	return &Pattern{
+		need:    Need{Clauses: []Clause{{lit}}, Exact: true},
+		finder:  newFinder(lit),
+		literal: true,
+	}
+}
+
+// Need returns what the bytes of every match contain. It must not be changed.
 func (p *Pattern) Need() Need { return p.need }
 
-// NewMatcher returns a matcher for the use of one goroutine.
-func (p *Pattern) NewMatcher() *Matcher { return &Matcher{p: p} }
-
-// Matcher looks for a pattern. It is not safe for concurrent use.
-type Matcher struct{ p *Pattern }
-
-// Match reports whether any line of text matches.
-func (m *Matcher) Match(text []byte) bool {
-	if len(text) == 0 {
-		return m.p.slow.Match(text)
+// syntaxError says where in the pattern package syntax found a mistake: it
+// tells the text of the part alone.
+func syntaxError(pattern string, err error) error {
+	var e *syntax.Error
+	if !errors.As(err, &e) {
+		return &Error{pattern, -1, err}
 	}
-	start, _ := m.NextLine(text, 0)
-	return start >= 0
+	at := -1
+	if e.Expr != "" {
+		at = strings.LastIndex(pattern, e.Expr)
+	}
+	if e.Code == syntax.ErrInternalError || e.Expr == pattern {
+		at = -1
+	}
+	return &Error{pattern, at, errors.New(e.Code.String())}
 }
 
-// Find returns where the first match at or after from begins and ends, or -1,
-// -1 when there is none.
-func (m *Matcher) Find(text []byte, from int) (start, end int) {
-	loc := m.p.slow.FindIndex(text[from:])
-	if loc == nil {
-		return -1, -1
-	}
-	return from + loc[0], from + loc[1]
-}
-
-// NextLine returns where the first line that matches and begins at or after
-// from begins and ends, without its newline, or -1, -1 when there is none.
-// from must be the beginning of a line.
-func (m *Matcher) NextLine(buf []byte, from int) (start, end int) {
-	for from < len(buf) {
-		end := len(buf)
-		if i := bytes.IndexByte(buf[from:], '\n'); i >= 0 {
-			end = from + i
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
 		}
-		if m.p.slow.Match(buf[from:end]) {
-			return from, end
-		}
-		from = end + 1
 	}
-	return -1, -1
-}
-
-// CountLines returns how many lines of buf match.
-func (m *Matcher) CountLines(buf []byte) int {
-	n := 0
-	for from := 0; ; n++ {
-		_, end := m.NextLine(buf, from)
-		if end < 0 {
-			return n
-		}
-		from = end + 1
-	}
+	return true
 }
