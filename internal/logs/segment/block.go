@@ -36,6 +36,8 @@ type Block struct {
 	words  []uint64 // room for bitmaps
 	raw    []byte   // the record rendered last
 	folded []byte
+	key    []byte
+	probed map[string]bool // addresses that the filter was asked for
 	have   struct{ rows, times, filter bool }
 }
 
@@ -85,6 +87,10 @@ func (b *Block) Load(r *Reader, i int) error {
 	b.r, b.info = r, &r.blocks[i]
 	b.have.rows, b.have.times, b.have.filter = false, false, false
 	b.places, b.words = b.places[:0], b.words[:0]
+	if b.probed == nil {
+		b.probed = map[string]bool{}
+	}
+	clear(b.probed)
 	var err error
 	if b.dict, err = b.unpack(b.dict, &b.info.dictionary); err != nil {
 		return err

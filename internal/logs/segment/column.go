@@ -1,6 +1,10 @@
 package segment
 
-import "bytes"
+import (
+	"bytes"
+	"fmt"
+	"math/bits"
+)
 
 // stamp is what is known of the values of a column without unpacking it.
 type stamp struct {
@@ -105,79 +109,71 @@ const (
 // unpacking a column.
 const maxAlternatives = 64
 
-// alternatives appends all values that a column can have which relate to text
-// as asked: those that are text with something before or after it. ok is false
-// if there are too many.
-func (s *stamp) alternatives(dst [][]byte, rel relation, text []byte) (list [][]byte, ok bool) {
+// alternatives calls fn with the values that a column can have which relate to
+// text as asked: text itself, or with one more byte before or after it. It ends
+// when fn returns true. ok is false if there are too many.
+func (s *stamp) alternatives(rel relation, text []byte, fn func([]byte) bool) (found, ok bool) {
 	room := s.max - len(text)
-	if room <= 0 || rel == equal {
-		if room < 0 || len(text) < s.min {
-			return dst, true
-		}
-		return append(dst, text), true
+	if room < 0 || (rel == equal || room == 0) && len(text) < s.min {
+		return false, true
 	}
-	if s.address && bytes.Count(text, []byte(".")) == 3 && isAddress(text) {
-		return addressesAround(dst, rel, text)
+	if rel == equal || room == 0 {
+		return fn(text), true
 	}
-	if room > 1 {
-		return dst, false
+	if room > 1 || s.bytes[1]>>63 != 0 || 2*(bits.OnesCount64(s.bytes[0])+bits.OnesCount64(s.bytes[1])) > maxAlternatives {
+		return false, false
 	}
-	if len(text) >= s.min {
-		dst = append(dst, text)
+	if len(text) >= s.min && fn(text) {
+		return true, true
 	}
-	for b := range byte(0x80) {
+	longer := make([]byte, len(text)+1)
+	for b := range byte(0x7f) {
 		if s.bytes[b>>6]&(1<<(b&63)) == 0 {
 			continue
 		}
-		if b == 0x7f {
-			return dst, false // any byte beyond ASCII
-		}
 		if rel != begins {
-			dst = append(dst, append([]byte{b}, text...))
+			longer[0] = b
+			copy(longer[1:], text)
+			if fn(longer) {
+				return true, true
+			}
 		}
 		if rel != ends {
-			dst = append(dst, append(bytes.Clone(text), b))
+			longer[len(text)] = b
+			copy(longer, text)
+			if fn(longer) {
+				return true, true
+			}
 		}
 	}
-	return dst, len(dst) <= maxAlternatives
+	return false, true
 }
 
-// addressesAround appends the addresses that an address is part of: 10.0.0.2
-// is part of 110.0.0.25.
-func addressesAround(dst [][]byte, rel relation, text []byte) ([][]byte, bool) {
-	before, after := [][]byte{nil}, [][]byte{nil}
-	more := func(list [][]byte) [][]byte {
-		for n := range 100 {
-			if n < 10 {
-				list = append(list, []byte{byte('0' + n)})
+// addressesAround returns the addresses that an address is part of: 10.0.0.2
+// is part of 110.0.0.25. ok is false if there are too many.
+func addressesAround(rel relation, text []byte) (list [][]byte, ok bool) {
+	more := func(can bool, whole func(x []byte) []byte) [][]byte {
+		kept := [][]byte{nil}
+		for n := range 110 {
+			x := fmt.Appendf(nil, "%02d", n)
+			if n >= 100 {
+				x = x[2:]
 			}
-			list = append(list, []byte{byte('0' + n/10), byte('0' + n%10)})
-		}
-		return list
-	}
-	if rel != begins {
-		before = more(before)
-	}
-	if rel != ends {
-		after = more(after)
-	}
-	fits := func(list [][]byte, whole func(x []byte) []byte) (kept [][]byte) {
-		for _, x := range list {
-			if isAddress(whole(x)) {
+			if can && isAddress(whole(x)) {
 				kept = append(kept, x)
 			}
 		}
 		return kept
 	}
-	before = fits(before, func(x []byte) []byte { return append(bytes.Clone(x), text...) })
-	after = fits(after, func(x []byte) []byte { return append(bytes.Clone(text), x...) })
+	before := more(rel != begins, func(x []byte) []byte { return append(bytes.Clone(x), text...) })
+	after := more(rel != ends, func(x []byte) []byte { return append(bytes.Clone(text), x...) })
 	if len(before)*len(after) > maxAlternatives {
-		return dst, false
+		return nil, false
 	}
 	for _, b := range before {
 		for _, a := range after {
-			dst = append(dst, append(append(bytes.Clone(b), text...), a...))
+			list = append(list, append(append(bytes.Clone(b), text...), a...))
 		}
 	}
-	return dst, true
+	return list, true
 }

@@ -19,7 +19,9 @@ import (
 func lines(rng *rand.Rand, n int) []event.Record {
 	at := time.Date(2026, 2, 27, 23, 0, 0, 0, time.UTC)
 	var out []event.Record
-	addr := func() string { return fmt.Sprintf("%d.%d.%d.%d", rng.IntN(256), rng.IntN(3), rng.IntN(30), rng.IntN(256)) }
+	addr := func() string {
+		return fmt.Sprintf("%d.%d.%d.%d", rng.IntN(256), rng.IntN(3), rng.IntN(30), rng.IntN(256))
+	}
 	words := []string{"root", "admin", "alice7", "x1Failed", "Failed", "a", "", "été", "10"}
 	for i := range n {
 		at = at.Add(time.Duration(rng.ExpFloat64() * 3e9))
@@ -140,12 +142,12 @@ func found(t testing.TB, r *Reader, need match.Need) (rows []int, exact bool) {
 	t.Helper()
 	exact = true
 	var b Block
-	base := 0
+	base, q := 0, NewSearch(need)
 	for i := range r.Blocks() {
 		if err := b.Load(r, i); err != nil {
 			t.Fatal(err)
 		}
-		sel, err := b.Select(need)
+		sel, err := b.Select(q)
 		if err != nil {
 			t.Fatal(err)
 		}

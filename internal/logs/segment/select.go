@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"math/bits"
+	"slices"
 
 	"github.com/mobileops/mobileops/internal/logs/match"
 )
@@ -44,25 +45,39 @@ func (b *Block) All() Selection {
 	return s
 }
 
+// Search is a question that many blocks are asked. Only one goroutine may use
+// it.
+type Search struct {
+	clauses [][]*matcher
+	exact   bool // of the need; without words, which columns know nothing of
+	around  map[string][]uint64
+}
+
+// NewSearch prepares the question for what has the needed bytes.
+func NewSearch(need match.Need) *Search {
+	s := &Search{exact: need.Exact, around: map[string][]uint64{}}
+	for _, clause := range need.Clauses {
+		var list []*matcher
+		for _, l := range clause {
+			list = append(list, newMatcher(l.Text, l.Fold))
+			s.exact = s.exact && !l.Word
+		}
+		s.clauses = append(s.clauses, list)
+	}
+	return s
+}
+
 // Select returns the records whose bytes have what is needed. Every record that
 // has it is selected.
-func (b *Block) Select(need match.Need) (Selection, error) {
-	if len(need.Clauses) == 0 {
+func (b *Block) Select(q *Search) (Selection, error) {
+	if len(q.clauses) == 0 {
 		s := b.All()
-		s.Exact = need.Exact
+		s.Exact = q.exact
 		return s, nil
 	}
-	clauses := make([][]literal, len(need.Clauses))
-	exact := need.Exact
-	for i, clause := range need.Clauses {
-		for _, l := range clause {
-			clauses[i] = append(clauses[i], literal{newMatcher(l.Text, l.Fold)})
-			exact = exact && !l.Word
-		}
-	}
-	s := Selection{Exact: exact, templates: make([]chosen, len(b.templates))}
+	s := Selection{Exact: q.exact, templates: make([]chosen, len(b.templates))}
 	for i := range b.templates {
-		c, unsure, err := b.choose(i, clauses)
+		c, unsure, err := b.choose(i, q)
 		if err != nil {
 			return Selection{}, err
 		}
@@ -82,8 +97,6 @@ func (b *Block) Select(need match.Need) (Selection, error) {
 	return s, nil
 }
 
-type literal struct{ *matcher }
-
 // candidate is a way that columns and filter do not rule out.
 type candidate struct {
 	constraints  []constraint
@@ -91,20 +104,20 @@ type candidate struct {
 }
 
 // choose returns which records of a template have a literal of every clause.
-func (b *Block) choose(i int, clauses [][]literal) (result chosen, unsure bool, err error) {
+func (b *Block) choose(i int, q *Search) (result chosen, unsure bool, err error) {
 	t := &b.templates[i]
 	if i == b.whole {
 		return chosen{all: true}, true, nil
 	}
 	// Whatever is ruled out without unpacking is ruled out first.
-	possible := make([][]candidate, 0, len(clauses))
-	for _, clause := range clauses {
+	possible := make([][]candidate, 0, len(q.clauses))
+	for _, clause := range q.clauses {
 		var ways []candidate
 		everywhere := false
 		for _, l := range clause {
 			var failed error
 			l.ways(t.key, func(w way) bool {
-				ok, err := b.possible(t, w, l.fold)
+				ok, err := b.possible(q, t, w, l.fold)
 				if err != nil {
 					failed = err
 					return false
@@ -166,7 +179,7 @@ func (b *Block) choose(i int, clauses [][]literal) (result chosen, unsure bool, 
 }
 
 // possible says whether the columns may have what a way asks for.
-func (b *Block) possible(t *packedTemplate, w way, fold bool) (bool, error) {
+func (b *Block) possible(q *Search, t *packedTemplate, w way, fold bool) (bool, error) {
 	for _, c := range w.constraints {
 		col, err := b.column(t.columns + c.column)
 		if err != nil {
@@ -178,26 +191,46 @@ func (b *Block) possible(t *packedTemplate, w way, fold bool) (bool, error) {
 		if fold && hasLetter(c.text) {
 			continue
 		}
-		var room [8][]byte
-		list, ok := col.alternatives(room[:0], c.relation, c.text)
-		if !ok {
-			continue
-		}
 		f, err := b.filter()
 		if err != nil {
 			return false, err
 		}
-		found := false
-		for _, v := range list {
-			if found = f.mayHave(hashValue(v)); found {
-				break
+		if col.address && c.relation != equal && isAddress(c.text) {
+			if ok := b.addressProbed(q, f, c); !ok {
+				return false, nil
 			}
+			continue
 		}
-		if !found {
+		found, decided := col.alternatives(c.relation, c.text, func(v []byte) bool { return f.mayHave(hashValue(v)) })
+		if decided && !found {
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+// addressProbed says whether the block may have an address that relates to
+// another as a constraint says.
+func (b *Block) addressProbed(q *Search, f filter, c constraint) bool {
+	b.key = append(append(b.key[:0], byte(c.relation)), c.text...)
+	may, known := b.probed[string(b.key)]
+	if known {
+		return may
+	}
+	hashes, known := q.around[string(b.key)]
+	if !known {
+		list, ok := addressesAround(c.relation, c.text)
+		for _, v := range list {
+			hashes = append(hashes, hashValue(v))
+		}
+		if !ok {
+			hashes = nil
+		}
+		q.around[string(b.key)] = hashes
+	}
+	may = len(hashes) == 0 || slices.ContainsFunc(hashes, f.mayHave)
+	b.probed[string(b.key)] = may
+	return may
 }
 
 func hasLetter(text []byte) bool {

@@ -1,7 +1,5 @@
 package segment
 
-import "bytes"
-
 // layoutID is the number of a layout in a file: a template names it. Numbers
 // are never reused; 0 is none.
 type layoutID uint8
@@ -55,11 +53,12 @@ func textLen(l string) int {
 }
 
 // parse reads a time that is written in a layout at the beginning of b. near
-// tells the year where the layout has none.
+// tells the year where the layout has none. What it accepts is what append
+// writes for the time, byte for byte.
 func (id layoutID) parse(b []byte, near int64) (m moment, n int, ok bool) {
 	l := layouts[id]
 	var year, month, dayOfMonth, hour, minute, sec, frac, epoch int64
-	scale, hasYear := int64(second), false
+	scale, hasYear, weekday := int64(second), false, int64(-1)
 	i := 0
 	for k := 0; k < len(l); k++ {
 		if i >= len(b) {
@@ -89,24 +88,22 @@ func (id layoutID) parse(b []byte, near int64) (m moment, n int, ok bool) {
 			scale /= 10
 			frac += d * scale
 		case '_':
-			if c == ' ' && dayOfMonth == 0 {
-				d, isDigit = 0, true
+			if l[k-1] != '_' { // the first of two
+				if c == ' ' {
+					d, isDigit = 0, true
+				} else if c == '0' {
+					return 0, 0, false
+				}
 			}
 			dayOfMonth = dayOfMonth*10 + d
 		case 'b', 'w':
 			if i+3 > len(b) {
 				return 0, 0, false
 			}
-			names := monthNames
-			if l[k] == 'w' {
-				names = dayNames
-			}
-			at := bytes.Index([]byte(names), b[i:i+3])
-			if at < 0 || at%3 != 0 {
-				return 0, 0, false
-			}
 			if l[k] == 'b' {
-				month = int64(at/3) + 1
+				month = nameIndex(monthNames, b[i:i+3]) + 1
+			} else if weekday = nameIndex(dayNames, b[i:i+3]); weekday < 0 {
+				return 0, 0, false
 			}
 			i += 3
 			continue
@@ -133,16 +130,40 @@ func (id layoutID) parse(b []byte, near int64) (m moment, n int, ok bool) {
 	}
 	clock := (hour*3600+minute*60+sec)*second + frac
 	if hasYear {
-		return moment(civilDays(year, month, dayOfMonth)*day + clock), i, true
+		days := civilDays(year, month, dayOfMonth)
+		if dayOfMonth > 28 && !isDate(days, month, dayOfMonth) || weekday >= 0 && (days%7+7)%7 != weekday {
+			return 0, 0, false
+		}
+		return moment(days*day + clock), i, true
 	}
 	year, _, _ = civilDate(floorDiv(near, day))
-	best, found := moment(0), false
 	for y := year - 1; y <= year+1; y++ {
-		if at := moment(civilDays(y, month, dayOfMonth)*day + clock); !found || distance(at, near) < distance(best, near) {
-			best, found = at, true
+		days := civilDays(y, month, dayOfMonth)
+		if dayOfMonth > 28 && !isDate(days, month, dayOfMonth) {
+			continue
+		}
+		if at := moment(days*day + clock); !ok || distance(at, near) < distance(m, near) {
+			m, ok = at, true
 		}
 	}
-	return best, i, true
+	return m, i, ok
+}
+
+// isDate says whether the days since 1970 are those of a day of a month, and
+// not of the month after it.
+func isDate(days, month, dayOfMonth int64) bool {
+	_, m, d := civilDate(days)
+	return m == month && d == dayOfMonth
+}
+
+// nameIndex returns which of the names of three letters b is, or less than -1.
+func nameIndex(names string, b []byte) int64 {
+	for i := 0; i < len(names); i += 3 {
+		if names[i] == b[0] && names[i+1] == b[1] && names[i+2] == b[2] {
+			return int64(i / 3)
+		}
+	}
+	return -2
 }
 
 func distance(m moment, near int64) uint64 {
@@ -225,17 +246,15 @@ func appendDigits(dst []byte, v int64, width int) []byte {
 type stamper struct {
 	id   layoutID
 	from int
-	text []byte
 }
 
 // reach is how far into a record a time is looked for.
 const reach = 96
 
-// find returns where the time of a record is written. None is found if writing
-// it again would give other bytes.
+// find returns where the time of a record is written.
 func (s *stamper) find(raw []byte, near int64) (at value, id layoutID, m moment) {
 	if s.id != 0 && s.from < len(raw) && (s.from == 0 || classes[raw[s.from-1]] == delimiter) {
-		if m, n, ok := s.try(s.id, raw[s.from:], near); ok {
+		if m, n, ok := s.id.parse(raw[s.from:], near); ok {
 			return value{s.from, s.from + n}, s.id, m
 		}
 	}
@@ -247,7 +266,7 @@ func (s *stamper) find(raw []byte, near int64) (at value, id layoutID, m moment)
 		// Of layouts that begin alike the longest is the right one.
 		best, bestLen, bestTime := layoutID(0), 0, moment(0)
 		for id := layoutID(1); int(id) < len(layouts); id++ {
-			if m, n, ok := s.try(id, raw[i:], near); ok && n > bestLen {
+			if m, n, ok := id.parse(raw[i:], near); ok && n > bestLen {
 				best, bestLen, bestTime = id, n, m
 			}
 		}
@@ -257,15 +276,6 @@ func (s *stamper) find(raw []byte, near int64) (at value, id layoutID, m moment)
 		}
 	}
 	return value{}, 0, 0
-}
-
-func (s *stamper) try(id layoutID, b []byte, near int64) (moment, int, bool) {
-	m, n, ok := id.parse(b, near)
-	if !ok {
-		return 0, 0, false
-	}
-	s.text = id.append(s.text[:0], m)
-	return m, n, bytes.Equal(s.text, b[:n])
 }
 
 // couldBe says whether text may be part of a time in this layout, from the

@@ -21,16 +21,19 @@ type matcher struct {
 	text    []byte
 	fold    bool
 	leading int // bytes before the first delimiter; all of text if there is none
-	digits  bool
+	// Where in a time of each layout the literal may begin.
+	times [len(layouts)][]int
 	// Room for the way that is being tried.
 	constraints []constraint
 }
 
 func newMatcher(text []byte, fold bool) *matcher {
 	m := &matcher{text: text, fold: fold, leading: token(text)}
-	for _, c := range text {
-		if classes[c] == digit || classes[c] == reserved {
-			m.digits = true
+	for id := layoutID(1); int(id) < len(layouts); id++ {
+		for from := range textLen(layouts[id]) {
+			if id.couldBe(text, from) {
+				m.times[id] = append(m.times[id], from)
+			}
 		}
 	}
 	return m
@@ -92,10 +95,7 @@ func (m *matcher) ways(key []byte, fn func(way) bool) {
 			id := layoutID(key[p+1])
 			p++
 			n := textLen(layouts[id])
-			for from := range n {
-				if !id.couldBe(m.text, from) {
-					continue
-				}
+			for _, from := range m.times[id] {
 				m.constraints = m.constraints[:0]
 				if n-from >= len(m.text) {
 					if !fn(way{unsure: true}) {
