@@ -1,0 +1,328 @@
+package format
+
+import "strconv"
+
+// Parse implements TimeLayout.
+func (l *layout) Parse(b []byte) (t Civil, n int, ok bool) {
+	day := -1
+	i := 0
+	for k := range l.steps {
+		s := &l.steps[k]
+		switch s.op {
+		case opText:
+			if len(b)-i < len(s.text) || string(b[i:i+len(s.text)]) != s.text {
+				return t, 0, false
+			}
+			i += len(s.text)
+		case opYear:
+			h, l := two(b, i), two(b, i+2)
+			t.Year = h*100 + l
+			if h < 0 || l < 0 || t.Year < firstYear || t.Year > lastYear {
+				return t, 0, false
+			}
+			i += 4
+		case opYear2:
+			v := two(b, i)
+			if v < 0 {
+				return t, 0, false
+			}
+			t.Year = 1900 + v
+			if v < 70 {
+				t.Year = 2000 + v
+			}
+			i += 2
+		case opMonthName:
+			m := threeLetters(monthNames, b[i:])
+			if m < 0 {
+				return t, 0, false
+			}
+			t.Month = m + 1
+			i += 3
+		case opMonth:
+			if t.Month = two(b, i); t.Month < 1 || t.Month > 12 {
+				return t, 0, false
+			}
+			i += 2
+		case opDay:
+			if t.Day = two(b, i); t.Day < 1 {
+				return t, 0, false
+			}
+			i += 2
+		case opDayBlank:
+			if i+2 <= len(b) && b[i] == ' ' {
+				t.Day = int(b[i+1] - '0')
+			} else if t.Day = two(b, i); t.Day < 10 {
+				return t, 0, false
+			}
+			if t.Day < 1 || t.Day > 31 {
+				return t, 0, false
+			}
+			i += 2
+		case opDayPlain:
+			if t.Day = two(b, i); t.Day >= 10 {
+				i += 2
+			} else if i < len(b) && b[i] >= '1' && b[i] <= '9' {
+				t.Day = int(b[i] - '0')
+				i++
+			} else {
+				return t, 0, false
+			}
+		case opWeekday:
+			if day = threeLetters(weekdayNames, b[i:]); day < 0 {
+				return t, 0, false
+			}
+			i += 3
+		case opHour:
+			if t.Hour = two(b, i); t.Hour < 0 || t.Hour > 23 {
+				return t, 0, false
+			}
+			i += 2
+		case opMinute:
+			if t.Minute = two(b, i); t.Minute < 0 || t.Minute > 59 {
+				return t, 0, false
+			}
+			i += 2
+		case opSecond:
+			if t.Second = two(b, i); t.Second < 0 || t.Second > 59 {
+				return t, 0, false
+			}
+			i += 2
+		case opOptional:
+			if i >= len(b) || b[i] != s.char || i+1 >= len(b) || !digit(b[i+1]) {
+				break
+			}
+			i++
+			if i = t.fraction(b, i, 0); i < 0 {
+				return t, 0, false
+			}
+		case opFraction:
+			if i = t.fraction(b, i, s.n); i < 0 {
+				return t, 0, false
+			}
+		default:
+			if i, ok = t.rare(s, b, i); !ok {
+				return t, 0, false
+			}
+		}
+	}
+	if l.date && !validDate(t.Year, t.Month, t.Day) || l.weekday && weekday(t.Year, t.Month, t.Day) != day {
+		return t, 0, false
+	}
+	if l.zone && t.Zone == ZoneNone {
+		t.Zone = ZoneZ
+	}
+	return t, i, true
+}
+
+// fraction reads digits after the point: exactly n, or 1 to 9 when n is 0. It
+// returns where they end, or -1.
+func (t *Civil) fraction(b []byte, i, n int) int {
+	v, j := 0, i
+	for j < len(b) && j-i < 10 && digit(b[j]) && (n == 0 || j-i < n) {
+		v = v*10 + int(b[j]-'0')
+		j++
+		if j-i > 9 {
+			return -1
+		}
+	}
+	t.Digits = j - i
+	if t.Digits == 0 || n > 0 && t.Digits != n {
+		return -1
+	}
+	t.Nano = v * pow10[9-t.Digits]
+	return j
+}
+
+// rare reads the conversions that few layouts have.
+func (t *Civil) rare(s *timeStep, b []byte, i int) (int, bool) {
+	switch s.op {
+	case opZone, opZoneColon:
+		return t.zone(b, i, s.op == opZoneColon)
+	case opZoneName:
+		if len(b)-i < 3 || len(b)-i > 3 && letter(b[i+3]) {
+			return i, false
+		}
+		switch string(b[i : i+3]) {
+		case "UTC":
+			t.Zone = ZoneUTC
+		case "GMT":
+			t.Zone = ZoneGMT
+		default:
+			return i, false
+		}
+		return i + 3, true
+	}
+	// The rest are numbers.
+	j := i
+	if s.op == opUptime {
+		for j < len(b) && b[j] == ' ' && j-i < s.n-1 {
+			j++
+		}
+	}
+	from := j
+	var v int64
+	for j < len(b) && digit(b[j]) {
+		if j-from >= 18+s.n/9 {
+			return i, false
+		}
+		v = v*10 + int64(b[j]-'0')
+		j++
+	}
+	if j == from || b[from] == '0' && j-from > 1 {
+		return i, false // no number, or one that would be written otherwise
+	}
+	t.Zone = ZoneZ
+	switch s.op {
+	case opEpoch:
+		if j-from > 10 {
+			return i, false
+		}
+	case opEpochUnit:
+		unit := int64(pow10[s.n])
+		t.Digits, t.Nano = s.n, int(v%unit)*pow10[9-s.n]
+		v /= unit
+	case opUptime:
+		if j-i < s.n {
+			return i, false // not padded
+		}
+		t.Zone = ZoneUptime
+	case opUptimeUS:
+		t.Digits, t.Nano = 6, int(v%1e6)*1000
+		v /= 1e6
+		t.Zone = ZoneUptime
+	}
+	if v >= endOfTime || v < 0 {
+		return i, false
+	}
+	t.setSeconds(v)
+	return j, true
+}
+
+func letter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+
+// zone reads ±hhmm, or Z and ±hh:mm.
+func (t *Civil) zone(b []byte, i int, colon bool) (int, bool) {
+	if i >= len(b) {
+		return i, false
+	}
+	sign := 1
+	switch b[i] {
+	case 'Z':
+		t.Zone = ZoneZ
+		return i + 1, colon
+	case '+':
+	case '-':
+		sign = -1
+	default:
+		return i, false
+	}
+	h, j := two(b, i+1), i+3
+	t.Zone = ZoneDigits
+	if colon {
+		if j >= len(b) || b[j] != ':' {
+			return i, false
+		}
+		j++
+		t.Zone = ZoneColon
+	}
+	m := two(b, j)
+	if h < 0 || h > 18 || m < 0 || m > 59 {
+		return i, false
+	}
+	t.Offset = sign * (h*3600 + m*60)
+	t.Minus = sign < 0 && t.Offset == 0
+	return j + 2, true
+}
+
+// Append implements TimeLayout.
+func (l *layout) Append(dst []byte, t Civil) []byte {
+	for k := range l.steps {
+		s := &l.steps[k]
+		switch s.op {
+		case opText:
+			dst = append(dst, s.text...)
+		case opYear:
+			dst = appendTwo(appendTwo(dst, t.Year/100), t.Year%100)
+		case opYear2:
+			dst = appendTwo(dst, t.Year%100)
+		case opMonthName:
+			dst = append(dst, monthNames[t.Month*3-3:t.Month*3]...)
+		case opMonth:
+			dst = appendTwo(dst, t.Month)
+		case opDay:
+			dst = appendTwo(dst, t.Day)
+		case opDayBlank:
+			if t.Day < 10 {
+				dst = append(dst, ' ', byte('0'+t.Day))
+			} else {
+				dst = appendTwo(dst, t.Day)
+			}
+		case opDayPlain:
+			dst = strconv.AppendInt(dst, int64(t.Day), 10)
+		case opWeekday:
+			w := weekday(t.Year, t.Month, t.Day) * 3
+			dst = append(dst, weekdayNames[w:w+3]...)
+		case opHour:
+			dst = appendTwo(dst, t.Hour)
+		case opMinute:
+			dst = appendTwo(dst, t.Minute)
+		case opSecond:
+			dst = appendTwo(dst, t.Second)
+		case opOptional:
+			if t.Digits > 0 {
+				dst = appendFraction(append(dst, s.char), t)
+			}
+		case opFraction:
+			dst = appendFraction(dst, t)
+		case opZone, opZoneColon, opZoneName:
+			dst = appendZone(dst, t)
+		case opEpoch:
+			dst = strconv.AppendInt(dst, t.Seconds(), 10)
+		case opEpochUnit:
+			dst = strconv.AppendInt(dst, t.Seconds()*int64(pow10[s.n])+int64(t.Nano/pow10[9-s.n]), 10)
+		case opUptime:
+			n := len(dst)
+			dst = strconv.AppendInt(dst, t.Seconds(), 10)
+			for len(dst)-n < s.n {
+				dst = append(dst, 0)
+				copy(dst[n+1:], dst[n:])
+				dst[n] = ' '
+			}
+		case opUptimeUS:
+			dst = strconv.AppendInt(dst, t.Seconds()*1e6+int64(t.Nano/1000), 10)
+		}
+	}
+	return dst
+}
+
+func appendTwo(dst []byte, v int) []byte { return append(dst, byte('0'+v/10%10), byte('0'+v%10)) }
+
+// appendFraction writes the digits of the fraction without the point.
+func appendFraction(dst []byte, t Civil) []byte {
+	for d := range t.Digits {
+		dst = append(dst, byte('0'+t.Nano/pow10[8-d]%10))
+	}
+	return dst
+}
+
+func appendZone(dst []byte, t Civil) []byte {
+	switch t.Zone {
+	case ZoneZ:
+		return append(dst, 'Z')
+	case ZoneUTC:
+		return append(dst, "UTC"...)
+	case ZoneGMT:
+		return append(dst, "GMT"...)
+	case ZoneColon, ZoneDigits:
+		o, sign := t.Offset, byte('+')
+		if o < 0 || t.Minus {
+			o, sign = -o, '-'
+		}
+		dst = appendTwo(append(dst, sign), o/3600)
+		if t.Zone == ZoneColon {
+			dst = append(dst, ':')
+		}
+		return appendTwo(dst, o/60%60)
+	}
+	return dst
+}
