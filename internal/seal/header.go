@@ -102,19 +102,41 @@ func parsePreamble(b []byte) (*preamble, error) {
 	copy(p.nonce[:], b[atNonce:])
 	// There is one way to write a preamble: reserved bytes and the segment
 	// size are held to it.
-	want := p.encode()
-	for i, c := range b[:fixedSize] {
-		if c != want[i] {
-			return nil, corruptHeader(i, "unexpected byte %#02x in the preamble", c)
-		}
+	if i := differ(b[:fixedSize], p.encode()); i >= 0 {
+		return nil, corruptHeader(i, "unexpected byte %#02x in the preamble", b[i])
 	}
 	return p, nil
+}
+
+// differ returns the first index at which two slices of one length differ, or -1.
+func differ(a, b []byte) int {
+	const stride = 64 // compared at once, as most slices are the same
+	for at := 0; at < len(a); at += stride {
+		end := min(at+stride, len(a))
+		if bytes.Equal(a[at:end], b[at:end]) {
+			continue
+		}
+		for i := at; i < end; i++ {
+			if a[i] != b[i] {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// nonZero returns the index of the first byte that is not zero, or -1.
+func nonZero(b []byte) int {
+	if rest := bytes.TrimLeft(b, "\x00"); len(rest) > 0 {
+		return len(b) - len(rest)
+	}
+	return -1
 }
 
 // parseState reads the sector of the state and reports whether a rewrap is
 // under way or was interrupted.
 func parseState(b []byte) (rewrapped bool, err error) {
-	if i := slices.IndexFunc(b[fixedSize+stateSize:preambleSize], func(c byte) bool { return c != 0 }); i >= 0 {
+	if i := nonZero(b[fixedSize+stateSize : preambleSize]); i >= 0 {
 		return false, corruptHeader(fixedSize+stateSize+i, "unexpected byte in the preamble")
 	}
 	switch s := string(b[fixedSize : fixedSize+stateSize]); s {
@@ -211,7 +233,7 @@ func parseSlot(b []byte, offset int) (*slot, error) {
 		return nil, corruptHeader(offset+slotHead+int(length)-len(rest), "%d bytes behind the last stanza", len(rest))
 	}
 	pad := b[slotHead+int(length) : len(b)-macSize]
-	if i := slices.IndexFunc(pad, func(c byte) bool { return c != 0 }); i >= 0 {
+	if i := nonZero(pad); i >= 0 {
 		return nil, corruptHeader(offset+slotHead+int(length)+i, "unexpected byte behind the stanzas")
 	}
 	return s, nil
@@ -305,11 +327,7 @@ func openHeader(b []byte, ids []Identity, lenient bool) (*header, error) {
 	if bytes.Equal(raw[0], raw[1]) {
 		order = order[:1]
 	} else if !rewrapped && !lenient {
-		i := 0
-		for raw[0][i] == raw[1][i] {
-			i++
-		}
-		return nil, corruptHeader(p.slotOffset(0)+i, "its two copies differ")
+		return nil, corruptHeader(p.slotOffset(0)+differ(raw[0], raw[1]), "its two copies differ")
 	} else if binary.BigEndian.Uint64(raw[1][8:]) > binary.BigEndian.Uint64(raw[0][8:]) {
 		order = []int{1, 0}
 	}

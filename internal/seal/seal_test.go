@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -84,9 +85,9 @@ func wantCorrupt(t *testing.T, what string, err error) {
 
 func TestRoundTrip(t *testing.T) {
 	k := key(t, 1)
-	for _, size := range []int{0, 1, 4095, SegmentSize - 1, SegmentSize, SegmentSize + 1, 2*SegmentSize - 1, 2 * SegmentSize, 7*SegmentSize + 12345} {
+	for _, size := range []int{0, 1, 4095, SegmentSize - 1, SegmentSize, SegmentSize + 1, 2*SegmentSize - 1, 2 * SegmentSize, 4*SegmentSize + 12345} {
 		data := random(size, byte(size))
-		for _, workers := range []int{0, 1, 7} {
+		for _, workers := range []int{0, 1} {
 			for name, write := range map[string]func(*Writer) error{
 				"Write":    func(w *Writer) error { _, err := w.Write(data); return err },
 				"ReadFrom": func(w *Writer) error { _, err := io.Copy(w, bytes.NewReader(data)); return err },
@@ -179,7 +180,7 @@ func TestReadAt(t *testing.T) {
 	for seed := range 8 {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(seed), 1))
-			for range 150 {
+			for range 60 {
 				n := rnd.IntN(3000)
 				switch rnd.IntN(8) {
 				case 0:
@@ -260,23 +261,23 @@ func TestReadAtTouchesOnlyWhatIsAskedFor(t *testing.T) {
 // flaky fails once.
 type flaky struct {
 	io.ReaderAt
-	fail bool
+	fail atomic.Bool
 }
 
 func (f *flaky) ReadAt(p []byte, off int64) (int, error) {
-	if f.fail {
-		f.fail = false
+	if f.fail.CompareAndSwap(true, false) {
 		return 0, fs.ErrPermission
 	}
 	return f.ReaderAt.ReadAt(p, off)
 }
 
 func TestAFailureOfTheDiskIsNotDamage(t *testing.T) {
+	before := runtime.NumGoroutine()
 	data := random(3*SegmentSize, 5)
 	k := key(t, 1)
 	b := sealed(t, data, testContext, k)
 	f := &flaky{ReaderAt: bytes.NewReader(b)}
-	f.fail = true
+	f.fail.Store(true)
 	if _, err := Open(f, int64(len(b)), testContext, []Identity{k}); !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrCorrupt) {
 		t.Errorf("Open: %v", err)
 	}
@@ -290,14 +291,14 @@ func TestAFailureOfTheDiskIsNotDamage(t *testing.T) {
 		func() error { _, err := io.ReadAll(o.NewReader(testCtx)); return err },
 		func() error { return o.Verify(testCtx) },
 	} {
-		f.fail = true
+		f.fail.Store(true)
 		if err := read(); !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrCorrupt) {
 			t.Errorf("read: %v", err)
 		}
+		settle(t, before) // what was read ahead is not what fails next
 		if err := read(); err != nil {
 			t.Errorf("read again: %v", err)
 		}
-		runtime.Gosched()
 	}
 }
 
