@@ -434,3 +434,20 @@ func (b *Block) record(i int, rec *event.Record) error {
 	rec.Time, rec.Clock, rec.Raw = at.time, at.clock, out
 	return nil
 }
+
+// Times calls fn with the numbers and times of the selected records whose time
+// is since or later and before until.
+func (b *Block) Times(sel Selection, since, until int64, fn func(i int, time int64)) error {
+	if err := b.loadRows(); err != nil {
+		return err
+	}
+	if err := b.loadTimes(); err != nil {
+		return err
+	}
+	for i, ref := range b.rows {
+		if t := b.times[i].time; t >= since && t < until && sel.has(ref) {
+			fn(i, t)
+		}
+	}
+	return nil
+}

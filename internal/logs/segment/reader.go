@@ -230,7 +230,8 @@ func (b *blockInfo) decode(d *decoder) {
 	for _, s := range []*section{&b.dictionary, &b.rows, &b.times, &b.filter} {
 		s.decode(d, b.length)
 	}
-	if d.err == nil && b.records > maxRecords {
+	// Each record takes at least a byte of rows and three of times.
+	if d.err == nil && (b.records > maxRecords || b.records > b.rows.size || 3*b.records > b.times.size) {
 		d.fail("a block has too many records")
 	}
 }

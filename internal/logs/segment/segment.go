@@ -61,7 +61,7 @@ const (
 	// maxSection bounds what a section of a file may unpack to, in bytes.
 	maxSection = 128 << 20
 	maxBlocks  = 1 << 20
-	maxRecords = 64 << 20 // in a block
+	maxRecords = 1 << 20 // in a block
 )
 
 // Meta says where all records of a segment come from.
