@@ -23,11 +23,11 @@ type file struct {
 	all []byte   // the mapping
 	old [][]byte // mappings that were replaced, until nothing points into them
 
-	compact, keyed, online bool
-	id, seqnumID           ID
-	first                  uint64 // offset of the first object
-	payload                uint64 // where the value begins in a data object
-	entries                chain
+	compact, keyed bool
+	id, seqnumID   ID
+	first          uint64 // offset of the first object
+	payload        uint64 // where the value begins in a data object
+	entries        chain
 
 	report  func(error)
 	scratch []array // of gather
@@ -97,7 +97,6 @@ func (f *file) readHeader() error {
 	}
 	f.compact = incompatible&incompatibleSmall != 0
 	f.keyed = incompatible&incompatibleKeyed != 0
-	f.online = f.m[headerState] == stateOnline
 	copy(f.id[:], f.m[headerFileID:])
 	copy(f.seqnumID[:], f.m[headerSeqnumID:])
 	if f.payload = dataRegular; f.compact {

@@ -21,14 +21,16 @@ type Set struct {
 	opts  Options
 	roots []string
 	files []*file
-	walk  walk
+	walk  walk // of Next
 	codec codec
 	entry Entry
 	watch watch
 
+	searches []*walk // that go on
+
 	problems []error
 	damaged  int
-	perFile  map[string]int
+	perFile  map[string]int   // problems, by file; others by their text
 	refused  map[fileKey]bool // files that were reported and not opened
 	closed   bool
 }
@@ -79,8 +81,8 @@ func (s *Set) Files() []string {
 // Damaged returns how often something could not be read so far.
 func (s *Set) Damaged() int { return s.damaged }
 
-// Problems returns what could not be read so far, of each file at most the
-// first maxProblems.
+// Problems returns what could not be read so far, each once, and of each file
+// at most the first 16.
 func (s *Set) Problems() []error { return slices.Clone(s.problems) }
 
 // maxProblems is how many problems of one file are told. A file that was cut
@@ -90,12 +92,12 @@ const maxProblems = 16
 // problem reports what could not be read.
 func (s *Set) problem(err error) {
 	s.damaged++
-	name := ""
 	var c *CorruptError
 	if errors.As(err, &c) {
-		name = c.File
-	}
-	if s.perFile[name]++; s.perFile[name] > maxProblems {
+		if s.perFile[c.File]++; s.perFile[c.File] > maxProblems {
+			return
+		}
+	} else if s.perFile[err.Error()]++; s.perFile[err.Error()] > 1 {
 		return
 	}
 	s.problems = append(s.problems, err)
@@ -214,6 +216,9 @@ func (s *Set) addFile(path string) {
 	delete(s.refused, key)
 	s.files = append(s.files, f)
 	s.walk.add(f)
+	for _, w := range s.searches {
+		w.add(f)
+	}
 }
 
 // Next returns the next entry in the order of journalctl. After the last one

@@ -63,7 +63,10 @@ func (w *watch) close() error {
 // file appeared. It returns the error of ctx when that ends first. What
 // journalctl calls rotation needs nothing more: files that were renamed are
 // known by what they are, and files that were removed are read to their end.
-func (s *Set) Wait(ctx context.Context) error {
+func (s *Set) Wait(ctx context.Context) error { return s.wait(ctx, &s.walk) }
+
+// wait is Wait for a walk.
+func (s *Set) wait(ctx context.Context, w *walk) error {
 	if s.closed {
 		return os.ErrClosed
 	}
@@ -75,14 +78,14 @@ func (s *Set) Wait(ctx context.Context) error {
 	defer stop()
 	if first {
 		// From here on nothing is missed: what came before is seen now.
-		s.rescan()
+		s.rescan(w)
 	}
 	var buf [4096]byte
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if s.more() {
+		if s.more(w) {
 			return nil
 		}
 		s.watch.notify.SetReadDeadline(time.Now().Add(pollInterval))
@@ -94,7 +97,7 @@ func (s *Set) Wait(ctx context.Context) error {
 			return err
 		}
 		if named(buf[:max(n, 0)]) || time.Since(s.watch.scanned) > rescanInterval {
-			s.rescan()
+			s.rescan(w)
 		}
 	}
 }
@@ -113,9 +116,9 @@ func named(notices []byte) bool {
 }
 
 // more reports whether a file has entries that were not looked at.
-func (s *Set) more() (found bool) {
+func (s *Set) more(w *walk) (found bool) {
 	s.guarded(func() {
-		found = slices.ContainsFunc(s.walk.streams, func(st *stream) bool { return !st.finished() })
+		found = slices.ContainsFunc(w.streams, func(st *stream) bool { return !st.finished() })
 	})
 	return found
 }
@@ -126,8 +129,8 @@ func (st *stream) finished() bool {
 }
 
 // rescan opens files that are new, and closes those that were removed and have
-// been read to their end.
-func (s *Set) rescan() {
+// been read to their end by w.
+func (s *Set) rescan(w *walk) {
 	s.watch.scanned = time.Now()
 	for _, f := range s.files {
 		f.gone = true
@@ -138,22 +141,37 @@ func (s *Set) rescan() {
 			s.problem(err)
 		}
 	}
-	s.walk.streams = slices.DeleteFunc(s.walk.streams, func(st *stream) bool {
+	for _, st := range slices.Clone(w.streams) {
 		done := false
 		s.guarded(func() { done = st.f.gone && st.finished() })
 		if done {
-			s.drop(st)
+			w.remove(st.f)
+			s.drop(st.f)
 		}
-		return done
-	})
+	}
 }
 
-// drop closes a file that was removed.
-func (s *Set) drop(st *stream) {
-	if s.walk.current == st {
-		s.walk.current = nil
+// drop closes a file that was removed, unless another walk is in the middle of it.
+func (s *Set) drop(f *file) {
+	for _, w := range append(s.searches, &s.walk) {
+		for _, st := range w.streams {
+			if st.f == f && st.state != fresh {
+				return
+			}
+		}
 	}
-	s.files = slices.DeleteFunc(s.files, func(f *file) bool { return f == st.f })
-	delete(s.perFile, st.f.path)
-	st.f.close()
+	for _, w := range append(s.searches, &s.walk) {
+		w.remove(f)
+	}
+	s.files = slices.DeleteFunc(s.files, func(x *file) bool { return x == f })
+	delete(s.perFile, f.path)
+	f.close()
+}
+
+// remove leaves a file out.
+func (w *walk) remove(f *file) {
+	if w.current != nil && w.current.f == f {
+		w.current = nil
+	}
+	w.streams = slices.DeleteFunc(w.streams, func(st *stream) bool { return st.f == f })
 }
