@@ -20,6 +20,7 @@ type Config struct {
 	Root        string        // the tree that stands for "/"
 	LockTimeout time.Duration // how long to wait for another process's lease
 	Integrity   Integrity
+	Logs        Logs
 }
 
 // Integrity configures the integrity engine.
@@ -40,4 +41,28 @@ type Integrity struct {
 	Anchors     []string
 	AnchorCA    string // path of certificates (PEM) that may vouch for the https anchors; "": the system's
 	AnchorToken string // path of a file with the bearer token for the https anchors; "": none
+}
+
+// Logs configures what is collected and how it is kept.
+type Logs struct {
+	// Discover says whether the usual logs of a host are collected.
+	Discover bool
+	// Include are further files, each NAME=PATTERN or PATTERN; Exclude are
+	// patterns of files that are not read.
+	Include, Exclude []string
+	// Formats say which format files are in that content does not tell, each
+	// PATTERN=FORMAT.
+	Formats []string
+	Zone    string        // of records that name none; "": that of the host
+	MaxAge  time.Duration // after which records are let go; 0: never
+	MaxSize int64         // bytes of the store; 0: unlimited
+	// Limits are those of single sources, each SOURCE=AGE or SOURCE=SIZE.
+	Limits []string
+	// Reserve is left free on the file system: bytes, and a percentage.
+	Reserve        int64
+	ReservePercent float64
+	SealEvery      time.Duration // how often a changed store is sealed
+	// Recipients is the path of a file with those who can read what is stored;
+	// "": it is not encrypted. Identities is that of the keys to read it.
+	Recipients, Identities string
 }

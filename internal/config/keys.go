@@ -33,7 +33,7 @@ func (k Key) Value(c *Config) any { return k.get(c) }
 
 // Keys returns every key, in the order of the commented file.
 func Keys() []Key {
-	return []Key{
+	return append([]Key{
 		{
 			Name: "state_dir", Path: true, Example: "/var/lib/mobileops",
 			Doc: "Where state.db, baselines and other lasting data live.",
@@ -129,7 +129,7 @@ func Keys() []Key {
 			set: func(c *Config, v string) error { c.Integrity.AnchorToken = v; return nil },
 			get: func(c *Config) any { return c.Integrity.AnchorToken },
 		},
-	}
+	}, logKeys()...)
 }
 
 func parseCount(s string, least, most int) (int, error) {
