@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/mobileops/mobileops/internal/durable"
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/state"
 	"github.com/zeebo/blake3"
 )
 
@@ -60,6 +62,20 @@ func (l *Log) privateKey(mustExist bool) (ed25519.PrivateKey, error) {
 		return key, err
 	}
 	return key, nil
+}
+
+// SigningKey returns the key with which this host signs, for what other engines
+// seal with it; their messages must begin otherwise than a signed head's. It
+// makes one when none was ever used.
+func (l *Log) SigningKey(ctx context.Context) (key ed25519.PrivateKey, err error) {
+	err = l.store.Update(ctx, func(tx *state.Tx) error {
+		last, err := lastSigned(tx)
+		if err == nil {
+			key, err = l.privateKey(last != nil)
+		}
+		return err
+	})
+	return key, err
 }
 
 func writePublicKey(path string, key ed25519.PrivateKey) error {

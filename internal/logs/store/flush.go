@@ -1,0 +1,296 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/mobileops/mobileops/internal/durable"
+	"github.com/mobileops/mobileops/internal/logs/event"
+)
+
+const (
+	nanosecondsOfDay = 24 * 3600 * 1e9
+	// maxDays is how many days of one origin a generation makes segments of. The
+	// days with the fewest records beyond them share one, so that a source with
+	// senseless times does not make thousands of files.
+	maxDays = 128
+	// mixedDay stands for those days. No time is on it.
+	mixedDay = math.MaxInt64
+)
+
+// dayOf is the number of the UTC day of a time, from 1970-01-01 on.
+func dayOf(t int64) int64 {
+	d := t / nanosecondsOfDay
+	if t%nanosecondsOfDay < 0 {
+		d--
+	}
+	return d
+}
+
+// group is what becomes one segment.
+type group struct {
+	origin event.Origin
+	day    int64
+	at     []uint32 // the records: where they are in the arena
+}
+
+// arena holds the records of a generation, and how they become segments.
+type arena struct {
+	raw     []byte
+	times   []int64
+	clocks  []event.Clock
+	ends    []uint32 // in raw
+	groups  []*group
+	cursors map[string][]byte
+}
+
+// each calls fn with each record of a group.
+func (a *arena) each(g *group, fn func(*event.Record) error) error {
+	for _, i := range g.at {
+		from := uint32(0)
+		if i > 0 {
+			from = a.ends[i-1]
+		}
+		r := event.Record{Time: a.times[i], Clock: a.clocks[i], Raw: a.raw[from:a.ends[i]]}
+		if err := fn(&r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gather reads a generation.
+func (s *Store) gather(ctx context.Context, r *walReader) (*arena, walScan, error) {
+	type slot struct {
+		origin event.Origin
+		day    int64
+	}
+	a := &arena{cursors: map[string][]byte{}, raw: make([]byte, 0, r.size)}
+	slots := map[slot]*group{}
+	known := origins{}
+	scan, err := r.frames(ctx, func(_ int64, batches []byte) error {
+		return decodeBatches(batches, known, func(f *framed) error {
+			a.cursors[string(f.key)] = nil
+			if f.cursor != nil {
+				setCursor(a.cursors, string(f.key), f.cursor)
+			}
+			var last *group
+			return f.each(func(rec *event.Record) error {
+				if len(a.raw)+len(rec.Raw) > math.MaxUint32 {
+					return errors.New("a generation of the write-ahead log of more than 4 GiB")
+				}
+				day := dayOf(rec.Time)
+				if last == nil || last.day != day {
+					k := slot{f.origin, day}
+					if last = slots[k]; last == nil {
+						last = &group{origin: f.origin, day: day}
+						slots[k] = last
+						a.groups = append(a.groups, last)
+					}
+				}
+				last.at = append(last.at, uint32(len(a.times)))
+				a.raw = append(a.raw, rec.Raw...)
+				a.times = append(a.times, rec.Time)
+				a.clocks = append(a.clocks, rec.Clock)
+				a.ends = append(a.ends, uint32(len(a.raw)))
+				return nil
+			})
+		})
+	})
+	a.groups = boundDays(a.groups)
+	return a, scan, err
+}
+
+// boundDays joins the smallest days of an origin that has too many, and brings
+// all groups into an order: origin, then day.
+func boundDays(groups []*group) []*group {
+	byOrigin := map[event.Origin][]*group{}
+	for _, g := range groups {
+		byOrigin[g.origin] = append(byOrigin[g.origin], g)
+	}
+	out := groups[:0:0]
+	for _, list := range byOrigin {
+		if len(list) > maxDays {
+			slices.SortFunc(list, func(a, b *group) int {
+				return cmp.Or(cmp.Compare(len(b.at), len(a.at)), cmp.Compare(a.day, b.day))
+			})
+			mixed := &group{origin: list[0].origin, day: mixedDay}
+			for _, g := range list[maxDays-1:] {
+				mixed.at = append(mixed.at, g.at...)
+			}
+			slices.Sort(mixed.at)
+			list = append(list[:maxDays-1], mixed)
+		}
+		out = append(out, list...)
+	}
+	slices.SortFunc(out, func(a, b *group) int {
+		return cmp.Or(compareOrigins(a.origin, b.origin), cmp.Compare(a.day, b.day))
+	})
+	return out
+}
+
+func compareOrigins(a, b event.Origin) int {
+	return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Format, b.Format), cmp.Compare(a.Host, b.Host))
+}
+
+// consume makes segments of the generations up to one. Those that another
+// process, or an earlier attempt, has made segments of are left out. The
+// damage that was found in them is returned also when there is no error.
+func (s *Store) consume(ctx context.Context, upTo uint64) (damage []Damage, err error) {
+	for more := true; more && err == nil; {
+		err = s.change(ctx, "logs collect", func(c *change) error {
+			if more = c.consumed < upTo; !more {
+				return nil
+			}
+			found, err := c.consumeNext(ctx)
+			damage = append(damage, found...)
+			return err
+		})
+	}
+	return damage, err
+}
+
+// consumeNext makes segments of the generation after the consumed one.
+func (c *change) consumeNext(ctx context.Context) ([]Damage, error) {
+	s, n := c.store, c.consumed+1
+	r, err := s.readGeneration(c.head.store, n)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Its records are lost, but their sources are read again from where the
+		// generations before ended.
+		gone := missingGeneration(n)
+		lost := &Record{Kind: KindDamaged, Time: c.now.UnixNano(), Damage: &gone}
+		return []Damage{gone}, c.commit(ctx, &operation{generation: n, records: []*Record{lost}})
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	a, scan, err := s.gather(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", walPath(s, n), err)
+	}
+	if scan.Torn > 0 && !r.headless { // a closed generation ends with a whole frame
+		scan.Damage = append(scan.Damage, Damage{File: missingGeneration(n).File, Offset: scan.End, Length: scan.Torn})
+	}
+	op := &operation{generation: n}
+	for key, cursor := range a.cursors {
+		op.cursors = append(op.cursors, cursorChange{key, cursor})
+	}
+	slices.SortFunc(op.cursors, func(a, b cursorChange) int { return cmp.Compare(a.key, b.key) })
+	if err := c.write(ctx, a); err != nil {
+		return nil, err
+	}
+	for _, f := range c.fresh {
+		op.records = append(op.records, &Record{Kind: KindAdded, Time: c.now.UnixNano(), Segment: &f.rec})
+	}
+	for _, d := range scan.Damage {
+		op.records = append(op.records, &Record{Kind: KindDamaged, Time: c.now.UnixNano(), Damage: &d})
+	}
+	if len(scan.Damage) > 0 {
+		if err := s.keepDamaged(n); err != nil {
+			return nil, err
+		}
+	}
+	return scan.Damage, c.commit(ctx, op)
+}
+
+// keepDamaged keeps a generation in which damage was found.
+func (s *Store) keepDamaged(n uint64) error {
+	if err := durable.MkdirAll(s.damagedDir(), 0o700); err != nil {
+		return access(err)
+	}
+	err := os.Link(walPath(s, n), filepath.Join(s.damagedDir(), walName(n)))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = durable.SyncDir(s.damagedDir())
+	}
+	return access(err)
+}
+
+// freeID returns the next id of a segment from one on for which no file is
+// there. A file that somebody put there is not overwritten: it is evidence.
+func (s *Store) freeID(id uint64) (uint64, error) {
+	for {
+		_, err := os.Lstat(s.segmentPath(id))
+		if errors.Is(err, fs.ErrNotExist) {
+			return id, nil
+		}
+		if err != nil {
+			return 0, access(err)
+		}
+		id++
+	}
+}
+
+// write writes the segments of an arena, as many at once as there are
+// processors.
+func (c *change) write(ctx context.Context, a *arena) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	fresh := make([]*freshSegment, len(a.groups))
+	errs := make([]error, len(a.groups))
+	room := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	next := c.nextID
+	for i, g := range a.groups {
+		id, err := c.store.freeID(next)
+		if err != nil {
+			errs[i] = err
+			break
+		}
+		next = id + 1
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			if errs[i] = ctx.Err(); errs[i] == nil {
+				fresh[i], errs[i] = c.writeGroup(ctx, id, a, g)
+			}
+			if errs[i] != nil {
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	for _, f := range fresh {
+		if f != nil {
+			c.fresh = append(c.fresh, f)
+		}
+	}
+	return worst(errs)
+}
+
+// worst returns the first error that is not the mere end of a context that
+// another error ended.
+func worst(errs []error) error {
+	var ended error
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+		ended = cmp.Or(ended, err)
+	}
+	return ended
+}
+
+func (c *change) writeGroup(ctx context.Context, id uint64, a *arena, g *group) (*freshSegment, error) {
+	w, err := c.store.createSegment(ctx, c.head.store, id, g.origin)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.each(g, w.append); err != nil {
+		w.abort()
+		return nil, access(fmt.Errorf("write segment %d: %w", id, err))
+	}
+	return w.finish()
+}

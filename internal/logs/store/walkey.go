@@ -1,0 +1,104 @@
+package store
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"fmt"
+	"os"
+
+	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/seal"
+)
+
+// Each generation of an encrypted write-ahead log has a data key of its own,
+// drawn at random, that is sealed in its header for those who can read the
+// segments.
+
+const walKeySize = 32
+
+func (p place) sealContext() string {
+	return fmt.Sprintf("mobileops logs wal %d of store %s", p.generation, p.store)
+}
+
+func newAEAD(key []byte) (cipher.AEAD, error) {
+	b, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(b)
+}
+
+// newWALKey draws a data key; without recipients there is none.
+func (s *Store) newWALKey(p place) (cipher.AEAD, []byte, error) {
+	if len(s.opts.Recipients) == 0 {
+		return nil, nil, nil
+	}
+	key := make([]byte, walKeySize)
+	rand.Read(key) // never fails: crypto/rand.Read
+	defer clear(key)
+	var sealed bytes.Buffer
+	w, err := seal.NewWriter(&sealed, p.sealContext(), s.opts.Recipients, seal.Options{Workers: 1})
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := w.Write(key); err != nil {
+		w.Abort()
+		return nil, nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, nil, err
+	}
+	aead, err := newAEAD(key)
+	return aead, sealed.Bytes(), err
+}
+
+// openWALKey opens the data key in the header of a generation.
+func (s *Store) openWALKey(p place, sealed []byte) (cipher.AEAD, error) {
+	if len(s.opts.Identities) == 0 {
+		return nil, failure.Hint(failure.New(failure.NotReady, "the write-ahead log is encrypted, and there is no key to open it"),
+			"name a key file: logs.identities in the configuration")
+	}
+	o, err := seal.Open(bytes.NewReader(sealed), int64(len(sealed)), p.sealContext(), s.opts.Identities)
+	if err != nil {
+		return nil, err
+	}
+	if o.Size() != walKeySize {
+		return nil, failure.New(failure.Untrustworthy, "the key of the write-ahead log is not one")
+	}
+	key := make([]byte, walKeySize)
+	defer clear(key)
+	if _, err := o.ReadAt(key, 0); err != nil {
+		return nil, err
+	}
+	return newAEAD(key)
+}
+
+// generation is a generation of the write-ahead log that is appended to.
+type generation struct {
+	place
+	file *os.File
+	aead cipher.AEAD // nil: not encrypted
+	end  int64       // behind the last whole frame
+}
+
+// createGeneration makes a generation without frames.
+func (s *Store) createGeneration(store storeID, n uint64) (*generation, error) {
+	p := place{store, n}
+	aead, sealed, err := s.newWALKey(p)
+	if err != nil {
+		return nil, err
+	}
+	f, end, err := createWAL(s.walDir(), p, s.opts.Now(), sealed)
+	if err != nil {
+		return nil, access(err)
+	}
+	return &generation{place: p, file: f, aead: aead, end: end}, nil
+}
+
+// readGeneration opens a generation for reading, with its key.
+func (s *Store) readGeneration(store storeID, n uint64) (*walReader, error) {
+	p := place{store, n}
+	return openWAL(walPath(s, n), p, func(sealed []byte) (cipher.AEAD, error) { return s.openWALKey(p, sealed) })
+}
