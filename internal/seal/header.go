@@ -33,7 +33,6 @@ const (
 
 	maxStanzas = 64
 	maxContext = 1024
-	maxHeader  = preambleSize + 2*maxSlot
 )
 
 // offsets in the preamble
