@@ -161,7 +161,7 @@ func (a *auditEvent) pairs(e *event.Event, b []byte) {
 		if !ok {
 			return
 		}
-		if len(val) == 1 && val[0] == '?' {
+		if len(val) == 1 && (val[0] == '?' || val[0] == '{') { // "{" begins an address in words
 			continue
 		}
 		if !quoted && auditEncoded(a.kind, name) {
@@ -182,6 +182,8 @@ func (a *auditEvent) pairs(e *event.Event, b []byte) {
 			}
 		case "uid":
 			a.uid = val
+		case "unit":
+			e.Unit = known.get(val)
 		case "exe":
 			a.exe = val
 		case "comm":

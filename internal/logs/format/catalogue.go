@@ -51,19 +51,12 @@ func newCatalogue(list []fileMessages) (*catalogue, error) {
 func (f *Format) FillMessage(e *event.Event) { f.fillKnown(e) }
 
 func (f *Format) fillKnown(e *event.Event) {
-	program := e.Program
-	for i := 0; i < len(program); i++ {
-		if program[i] == '(' { // "sshd(pam_unix)" of old PAM
-			program = program[:i]
-			break
-		}
-	}
 	m := e.Message
 	if i := bytes.IndexByte(m, '\n'); i >= 0 {
 		m = m[:i]
 	}
 	for _, c := range f.messages {
-		if program != "" && fillFrom(e, m, c.programs[program]) || fillFrom(e, m, c.any) {
+		if e.Program != "" && fillFrom(e, m, c.programs[e.Program]) || fillFrom(e, m, c.any) {
 			return
 		}
 	}

@@ -62,11 +62,14 @@ func (f *Format) score(name string, lines [][]byte) int {
 	for i, line := range lines {
 		switch {
 		case f.fits(line):
-			fit++
-			counted++
+			fit += 4
+			counted += 4
 		case i > 0 && f.join.any() && r.continues(line):
+			if line[0] != ' ' && line[0] != '\t' {
+				counted++ // perhaps
+			}
 		default:
-			counted++
+			counted += 4
 		}
 	}
 	if fit == 0 || fit*2 < counted {
@@ -89,6 +92,15 @@ func (f *Format) fits(line []byte) bool {
 	}
 	var c captures
 	for _, p := range f.patterns {
+		if p.weak {
+			continue
+		}
+		if p.lines {
+			if _, ok := match(p.before, line, 0, len(line), &c); ok && p.time >= 0 {
+				return true
+			}
+			continue
+		}
 		if end, ok := match(p.steps, line, 0, len(line), &c); ok && end == len(line) {
 			return true
 		}

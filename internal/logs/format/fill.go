@@ -16,7 +16,7 @@ const maxFields = 1000
 // and never fails: a record that it cannot read is message as a whole.
 func (f *Format) Fill(e *event.Event) {
 	e.Fill = nil
-	e.Host, e.Unit, e.Program, e.User = "", "", "", ""
+	e.Host, e.Unit, e.Program, e.User = "", f.unit, f.program, ""
 	e.PID, e.Severity = 0, event.NoSeverity
 	e.Fields, e.Addrs = e.Fields[:0], e.Addrs[:0]
 	e.Message = nil
@@ -36,7 +36,7 @@ func (f *Format) Fill(e *event.Event) {
 		from = 0
 		e.Message = e.Raw
 	}
-	if e.Message == nil && f.kind != kindUtmp {
+	if e.Message == nil {
 		e.Message = e.Raw
 	}
 	if f.messages != nil {
@@ -52,7 +52,7 @@ func (f *Format) Fill(e *event.Event) {
 // a time at the beginning.
 func (f *Format) fillPatterns(e *event.Event) (from int, ok bool) {
 	var c captures
-	raw := e.Raw
+	raw := bytes.TrimSuffix(e.Raw, []byte{'\r'})
 	line := lineEnd(raw)
 	for _, p := range f.patterns {
 		c.reset(len(p.names))
@@ -101,6 +101,8 @@ func (f *Format) apply(e *event.Event, p *pattern, c *captures) {
 			f.put(e, p.roles[i], name, unquote(v))
 		case stepData:
 			appendStructured(e, v)
+		case stepLines:
+			f.lineFields(e, v)
 		case stepLogfmt:
 			f.logfmtFields(e, v)
 		case stepJSON:
@@ -135,7 +137,7 @@ func (f *Format) put(e *event.Event, r role, name string, v []byte) {
 			e.Fields = append(e.Fields, event.Field{Name: name, Value: v})
 		}
 	case roleSeverity:
-		if s, ok := f.severityOf(v); ok {
+		if s, ok := severityOf(f.severities, v); ok {
 			e.Severity = s
 		} else if len(v) > 0 {
 			e.Fields = append(e.Fields, event.Field{Name: name, Value: v})

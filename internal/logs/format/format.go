@@ -59,6 +59,8 @@ type Format struct {
 	times       []*layout // of values in JSON and logfmt
 	zone        string
 	messages    []*catalogue
+	program     string // when the record names none
+	unit        string
 	layouts     []TimeLayout
 }
 

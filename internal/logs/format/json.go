@@ -254,7 +254,7 @@ func (f *Format) fillJSON(e *event.Event, b []byte) bool {
 		f.member(e, key, val, &have)
 	}
 	if !o.closed() {
-		e.Host, e.Unit, e.Program, e.User, e.PID, e.Severity = "", "", "", "", 0, event.NoSeverity
+		e.Host, e.Unit, e.Program, e.User, e.PID, e.Severity = "", f.unit, f.program, "", 0, event.NoSeverity
 		e.Fields, e.Message = e.Fields[:0], nil
 		return false
 	}
@@ -282,7 +282,11 @@ func (f *Format) member(e *event.Event, key, val []byte, have *uint16) {
 		return
 	}
 	if r == roleSeverity && len(v) > 0 && digit(v[0]) {
-		if s, ok := numericSeverity(v); ok {
+		s, ok := f.severities[string(v)]
+		if !ok {
+			s, ok = numericSeverity(v)
+		}
+		if ok {
 			e.Severity = s
 			*have |= 1 << r
 			return

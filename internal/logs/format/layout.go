@@ -41,7 +41,7 @@ var namedLayouts = map[string]string{
 	"epoch-ms":  "%L",                        // milliseconds since 1970
 	"epoch-us":  "%U",                        // microseconds since 1970
 	"epoch-ns":  "%N",                        // nanoseconds since 1970
-	"uptime":    "%5u.%6f",                   // dmesg
+	"uptime":    "%5u.%f",                    // dmesg
 	"uptime-us": "%u",                        // /dev/kmsg
 }
 
@@ -58,6 +58,7 @@ const (
 	opDayPlain                // %-d no padding
 	opWeekday                 // %a
 	opHour                    // %H
+	opHourBlank               // %k a blank before one digit
 	opMinute                  // %M
 	opSecond                  // %S
 	opFraction                // %f 1 to 9 digits, %3f exactly three
@@ -135,7 +136,7 @@ func newLayout(text string) (*layout, error) {
 		strings.HasSuffix(last, "Z") || strings.HasSuffix(last, " GMT") || strings.HasSuffix(last, " UTC")
 	l.weekday = has[opWeekday]
 	l.date = (has[opMonth] || has[opMonthName]) && (has[opDay] || has[opDayBlank] || has[opDayPlain])
-	if !l.uptime && !epoch && !(l.date && has[opHour] && has[opMinute]) {
+	if !l.uptime && !epoch && !(l.date && (has[opHour] || has[opHourBlank]) && has[opMinute]) {
 		return nil, fmt.Errorf("time layout %q has no date or no time of day", text)
 	}
 	if (l.uptime || epoch) && (l.date || has[opHour]) {
@@ -150,7 +151,7 @@ func newLayout(text string) (*layout, error) {
 // conversion reads the conversion at the beginning of desc.
 func conversion(desc string) (s timeStep, n int, err error) {
 	simple := map[byte]timeOp{'Y': opYear, 'y': opYear2, 'm': opMonth, 'b': opMonthName, 'd': opDay, 'e': opDayBlank,
-		'a': opWeekday, 'H': opHour, 'M': opMinute, 'S': opSecond, 'f': opFraction, 'z': opZone, 'Z': opZoneName,
+		'a': opWeekday, 'H': opHour, 'k': opHourBlank, 'M': opMinute, 'S': opSecond, 'f': opFraction, 'z': opZone, 'Z': opZoneName,
 		's': opEpoch, 'u': opUptimeUS}
 	if len(desc) >= 2 {
 		if op, ok := simple[desc[1]]; ok {

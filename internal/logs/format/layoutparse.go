@@ -77,6 +77,13 @@ func (l *layout) Parse(b []byte) (t Civil, n int, ok bool) {
 				return t, 0, false
 			}
 			i += 2
+		case opHourBlank:
+			if i+2 <= len(b) && b[i] == ' ' && digit(b[i+1]) {
+				t.Hour = int(b[i+1] - '0')
+			} else if t.Hour = two(b, i); t.Hour < 10 || t.Hour > 23 {
+				return t, 0, false
+			}
+			i += 2
 		case opMinute:
 			if t.Minute = two(b, i); t.Minute < 0 || t.Minute > 59 {
 				return t, 0, false
@@ -174,10 +181,13 @@ func (t *Civil) rare(s *timeStep, b []byte, i int) (int, bool) {
 	t.Zone = ZoneZ
 	switch s.op {
 	case opEpoch:
-		if j-from > 10 {
+		if j-from != 9 && j-from != 10 { // since 1973, so that no other number is taken for one
 			return i, false
 		}
 	case opEpochUnit:
+		if j-from != 9+s.n && j-from != 10+s.n {
+			return i, false
+		}
 		unit := int64(pow10[s.n])
 		t.Digits, t.Nano = s.n, int(v%unit)*pow10[9-s.n]
 		v /= unit
@@ -252,11 +262,9 @@ func (l *layout) Append(dst []byte, t Civil) []byte {
 		case opDay:
 			dst = appendTwo(dst, t.Day)
 		case opDayBlank:
-			if t.Day < 10 {
-				dst = append(dst, ' ', byte('0'+t.Day))
-			} else {
-				dst = appendTwo(dst, t.Day)
-			}
+			dst = appendBlank(dst, t.Day)
+		case opHourBlank:
+			dst = appendBlank(dst, t.Hour)
 		case opDayPlain:
 			dst = strconv.AppendInt(dst, int64(t.Day), 10)
 		case opWeekday:
@@ -296,6 +304,14 @@ func (l *layout) Append(dst []byte, t Civil) []byte {
 }
 
 func appendTwo(dst []byte, v int) []byte { return append(dst, byte('0'+v/10%10), byte('0'+v%10)) }
+
+// appendBlank writes two places, the first of them blank for one digit.
+func appendBlank(dst []byte, v int) []byte {
+	if v < 10 {
+		return append(dst, ' ', byte('0'+v))
+	}
+	return appendTwo(dst, v)
+}
 
 // appendFraction writes the digits of the fraction without the point.
 func appendFraction(dst []byte, t Civil) []byte {

@@ -32,8 +32,10 @@ type file struct {
 	Rank        int                 `yaml:"rank"`
 	Paths       []string            `yaml:"paths"`
 	Lines       []string            `yaml:"lines"`
+	Fallback    []string            `yaml:"fallback"`
 	Join        []string            `yaml:"join"`
 	Zone        string              `yaml:"zone"`
+	Set         map[string]string   `yaml:"set"`
 	Severities  map[string]string   `yaml:"severities"`
 	Keys        map[string][]string `yaml:"keys"`
 	Require     []string            `yaml:"require"`
@@ -179,7 +181,7 @@ func (f *file) build(s *Set) (*Format, error) {
 	if f.Rank < 0 || f.Rank > 100 {
 		return nil, fmt.Errorf("rank: %d is not between 0 and 100", f.Rank)
 	}
-	if len(f.Lines) > maxPatterns || len(f.Severities)+len(f.Keys)+len(f.Require)+len(f.Times)+len(f.Paths) > maxWords {
+	if len(f.Lines)+len(f.Fallback) > maxPatterns || len(f.Severities)+len(f.Keys)+len(f.Require)+len(f.Times)+len(f.Paths) > maxWords {
 		return nil, errors.New("too many entries")
 	}
 	if f.Zone != "" && f.Zone != "UTC" {
@@ -193,11 +195,12 @@ func (f *file) build(s *Set) (*Format, error) {
 		}
 	}
 	out.paths = f.Paths
-	for _, text := range f.Lines {
+	for i, text := range slices.Concat(f.Lines, f.Fallback) {
 		p, err := compilePattern(text)
 		if err != nil {
 			return nil, fmt.Errorf("lines: %w", err)
 		}
+		p.weak = i >= len(f.Lines)
 		out.patterns = append(out.patterns, p)
 	}
 	if err := out.join.parse(f.Join); err != nil {
@@ -212,6 +215,19 @@ func (f *file) build(s *Set) (*Format, error) {
 			out.severities = map[string]event.Severity{}
 		}
 		out.severities[strings.ToLower(word)] = v
+	}
+	for _, p := range out.patterns {
+		p.name(out.severities)
+	}
+	for place, v := range f.Set {
+		switch place {
+		case "program":
+			out.program = v
+		case "unit":
+			out.unit = v
+		default:
+			return nil, fmt.Errorf("set: %q is neither program nor unit", place)
+		}
 	}
 	for name, keys := range f.Keys {
 		r, ok := roleNames[name]
@@ -250,9 +266,6 @@ func (f *Format) check() error {
 	values := f.kind == kindJSON || f.kind == kindLogfmt || f.kind == kindDocker || f.kind == kindUtmp
 	if values && len(f.patterns) > 0 {
 		return errors.New("lines: only kinds of lines have them")
-	}
-	if !values && f.keys != nil {
-		return errors.New("keys: only json and logfmt have them")
 	}
 	if (f.kind == kindCRI || f.kind == kindKmsg || f.kind == kindAudit) && len(f.patterns) == 0 {
 		return errors.New("lines: the kind needs at least one")

@@ -107,6 +107,18 @@ func (f *Format) logfmtTime(b []byte, c *captures) bool {
 	}
 }
 
+// lineFields makes fields of lines of the form "Name: value".
+func (f *Format) lineFields(e *event.Event, b []byte) {
+	for len(b) > 0 && len(e.Fields) < maxFields {
+		n := lineEnd(b)
+		line := bytes.TrimSuffix(b[:n], []byte{'\r'})
+		if name, val, ok := bytes.Cut(line, []byte(": ")); ok && len(name) > 0 {
+			f.put(e, f.keys[string(name)], known.get(name), val)
+		}
+		b = b[min(n+1, len(b)):]
+	}
+}
+
 // structuredEnd returns the position after the structured data of RFC 5424
 // (section 6.3) that begins at i, or -1.
 func structuredEnd(b []byte, i int) int {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/mobileops/mobileops/internal/logs/event"
 )
 
 // A pattern is a line of text with fields in it, as docs/formats/log-format.md
@@ -20,6 +22,8 @@ type pattern struct {
 	// before are the steps up to the time and what follows it: enough to know
 	// when a record was written.
 	before []step
+	weak   bool // fits much else too: not to find out a format
+	lines  bool // spans several lines
 }
 
 type stepKind uint8
@@ -27,6 +31,8 @@ type stepKind uint8
 const (
 	stepText     stepKind = iota // literal text
 	stepUntil                    // up to the literal text that follows
+	stepLast                     // up to the last occurrence of that text in the line
+	stepNewline                  // the end of a line within a record
 	stepWord                     // bytes other than blanks and controls
 	stepInt                      // decimal digits, with a sign or without
 	stepHex                      // hexadecimal digits
@@ -37,8 +43,10 @@ const (
 	stepTime                     // a time
 	stepPriority                 // PRI of syslog: facility and severity
 	stepSeverity                 // a word that is a severity
+	stepChoice                   // one of several words
 	stepStatus                   // a status of HTTP, three digits
 	stepData                     // structured data of RFC 5424
+	stepLines                    // the rest, lines of "Name: value"
 	stepLogfmt                   // the rest, name=value pairs
 	stepJSON                     // the rest, an object of JSON
 	stepBlanks                   // any number of blanks and tabs, without a field
@@ -51,7 +59,9 @@ type step struct {
 	capture int  // -1: not kept
 	text    string
 	set     *[256]bool
+	words   map[string]event.Severity // of the format
 	layouts []*layout
+	choice  []string
 	group   []step
 }
 
@@ -87,7 +97,7 @@ const (
 var stepKinds = map[string]stepKind{
 	"word": stepWord, "int": stepInt, "hex": stepHex, "quoted": stepQuoted, "line": stepLine, "rest": stepRest,
 	"pri": stepPriority, "severity": stepSeverity, "status": stepStatus, "data": stepData,
-	"logfmt": stepLogfmt, "json": stepJSON,
+	"logfmt": stepLogfmt, "json": stepJSON, "lines": stepLines, "last": stepLast,
 }
 
 // compilePattern compiles text.
@@ -108,6 +118,7 @@ func compilePattern(text string) (*pattern, error) {
 	}
 	p := c.pattern
 	p.steps = steps
+	p.lines = hasNewline(steps)
 	for i := range steps {
 		if steps[i].kind == stepTime {
 			end := i + 1
@@ -121,6 +132,10 @@ func compilePattern(text string) (*pattern, error) {
 		return nil, fmt.Errorf("pattern %q: the time is within an optional group", text)
 	}
 	return p, nil
+}
+
+func hasNewline(steps []step) bool {
+	return slices.ContainsFunc(steps, func(s step) bool { return s.kind == stepNewline || hasNewline(s.group) })
 }
 
 type patternCompiler struct {
@@ -143,6 +158,12 @@ func (c *patternCompiler) sequence(depth int) (steps []step, err error) {
 		switch {
 		case rest[0] == '\\' && len(rest) > 1:
 			b := rest[1]
+			if b == 'n' {
+				flush()
+				steps = append(steps, step{kind: stepNewline, capture: -1})
+				c.at += 2
+				continue
+			}
 			if b == 't' {
 				b = '\t'
 			}
@@ -193,14 +214,17 @@ func (c *patternCompiler) field() (s step, err error) {
 	}
 	name, kind, typed := strings.Cut(c.text[c.at+1:c.at+end], ":")
 	if typed && strings.HasPrefix(kind, "[") { // a set may contain }
-		if e := strings.Index(c.text[c.at:], "]}"); e < 0 {
-			if e = strings.Index(c.text[c.at:], "]?}"); e < 0 {
-				return s, errors.New("[ has no ]}")
-			}
-		} else if e > end {
+		text := c.text[c.at:]
+		e, optional := strings.Index(text, "]}"), strings.Index(text, "]?}")
+		switch {
+		case e < 0 && optional < 0:
+			return s, errors.New("[ has no ]}")
+		case e < 0 || optional >= 0 && optional < e:
+			end = optional + 2
+		default:
 			end = e + 1
-			_, kind, _ = strings.Cut(c.text[c.at+1:c.at+end], ":")
 		}
+		_, kind, _ = strings.Cut(text[1:end], ":")
 	}
 	s = step{kind: stepUntil, capture: -1}
 	if name == "" && kind == "blanks" {
@@ -234,14 +258,16 @@ func (c *patternCompiler) field() (s step, err error) {
 		if s.set, err = parseSet(kind); err != nil {
 			return s, err
 		}
+	case strings.Contains(kind, "|"):
+		s.kind, s.choice = stepChoice, strings.Split(kind, "|")
 	case typed:
 		var ok bool
 		if s.kind, ok = stepKinds[kind]; !ok {
 			return s, fmt.Errorf("no kind of field is called %q", kind)
 		}
 	}
-	if (name == "fields") != (s.kind == stepData || s.kind == stepLogfmt || s.kind == stepJSON) {
-		return s, errors.New("logfmt, json and data are kinds of {fields:…}, and of nothing else")
+	if (name == "fields") != (s.kind == stepData || s.kind == stepLogfmt || s.kind == stepJSON || s.kind == stepLines) {
+		return s, errors.New("logfmt, json, lines and data are kinds of {fields:…}, and of nothing else")
 	}
 	if name != "_" {
 		p := c.pattern
@@ -274,14 +300,14 @@ func (c *patternCompiler) link(steps, after []step) error {
 			if err := c.link(s.group, next); err != nil {
 				return err
 			}
-		case stepUntil:
+		case stepUntil, stepLast:
 			switch {
-			case len(next) == 0:
+			case len(next) == 0 && s.kind == stepUntil:
 				s.kind, s.empty = stepRest, true
 				if s.capture >= 0 {
 					c.pattern.kinds[s.capture] = stepRest
 				}
-			case next[0].kind == stepText:
+			case len(next) > 0 && next[0].kind == stepText:
 				s.text = next[0].text
 			default:
 				return errors.New("a field without a kind must be followed by text, or be the last")
@@ -289,6 +315,16 @@ func (c *patternCompiler) link(steps, after []step) error {
 		}
 	}
 	return nil
+}
+
+// name tells the steps that read severities the words of their format.
+func (p *pattern) name(words map[string]event.Severity) { nameSteps(p.steps, words) }
+
+func nameSteps(steps []step, words map[string]event.Severity) {
+	for i := range steps {
+		steps[i].words = words
+		nameSteps(steps[i].group, words)
+	}
 }
 
 // parseSet reads "[a-z]" or "[^ :]", \ takes away meaning.

@@ -41,6 +41,22 @@ func match(steps []step, b []byte, i, line int, c *captures) (int, bool) {
 				return i, false
 			}
 			i += n
+		case stepLast:
+			n := bytes.LastIndex(b[i:line], []byte(s.text))
+			if n < 0 || n == 0 && !s.empty {
+				return i, false
+			}
+			i += n
+		case stepNewline:
+			if i < line && b[i] == '\r' {
+				i++
+			}
+			if i != line || line == len(b) {
+				return i, false
+			}
+			i++
+			line = i + lineEnd(b[i:])
+			continue
 		case stepWord:
 			for i < line && b[i] > ' ' {
 				i++
@@ -77,7 +93,7 @@ func match(steps []step, b []byte, i, line int, c *captures) (int, bool) {
 			if i == start && !s.empty {
 				return i, false
 			}
-		case stepRest, stepLogfmt, stepJSON:
+		case stepRest, stepLogfmt, stepJSON, stepLines:
 			i = len(b)
 			line = i
 		case stepBlanks:
@@ -91,7 +107,9 @@ func match(steps []step, b []byte, i, line int, c *captures) (int, bool) {
 				c.forget(s.group)
 				continue
 			}
-			i = end
+			if i = end; i > line {
+				line = i + lineEnd(b[i:])
+			}
 			continue
 		default:
 			var ok bool
@@ -140,9 +158,11 @@ func (s *step) rare(b []byte, i, line int) (int, bool) {
 			i++
 		}
 	case stepSeverity:
-		for i < line && letter(b[i]) {
+		for i < line && (letter(b[i]) || i > start && digit(b[i])) {
 			i++
 		}
+		_, ok := severityOf(s.words, b[start:i])
+		return i, ok
 	case stepPriority:
 		v := 0
 		for i < line && digit(b[i]) && i-start < 3 {
@@ -150,6 +170,14 @@ func (s *step) rare(b []byte, i, line int) (int, bool) {
 			i++
 		}
 		return i, i > start && v <= maxPriority
+	case stepChoice:
+		for _, word := range s.choice {
+			end := i + len(word)
+			if end <= line && string(b[i:end]) == word && (end == line || !wordByte(b[end])) {
+				return end, true
+			}
+		}
+		return i, s.empty
 	case stepStatus:
 		return i + 3, i+3 <= line && b[i] >= '1' && b[i] <= '5' && digit(b[i+1]) && digit(b[i+2]) && (i+3 == line || !digit(b[i+3]))
 	case stepQuoted:

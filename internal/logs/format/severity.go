@@ -15,8 +15,8 @@ var severityWords = map[string]event.Severity{
 	"debug": event.Debug, "trace": event.Debug, "d": event.Debug, "verbose": event.Debug, "fine": event.Debug,
 }
 
-// severityOf reads a word such as "ERROR" or "warn". ok is false when it is none.
-func (f *Format) severityOf(word []byte) (s event.Severity, ok bool) {
+// severityOf reads a word such as "ERROR" or "warn"; those of own come first. ok is false when it is none.
+func severityOf(own map[string]event.Severity, word []byte) (s event.Severity, ok bool) {
 	var low [16]byte
 	if len(word) == 0 || len(word) > len(low) {
 		return event.NoSeverity, false
@@ -27,8 +27,8 @@ func (f *Format) severityOf(word []byte) (s event.Severity, ok bool) {
 		}
 		low[i] = c
 	}
-	if f.severities != nil {
-		if s, ok = f.severities[string(low[:len(word)])]; ok {
+	if own != nil {
+		if s, ok = own[string(low[:len(word)])]; ok {
 			return s, true
 		}
 	}
