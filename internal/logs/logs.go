@@ -12,6 +12,8 @@
 //
 // What is given out are events, not lines: whoever reads them (a terminal, a
 // rule, a report) asks an event for its fields, which are found at that moment.
+// A query with a pipeline gives a table instead where its stages make one; each
+// worker then has a run of its own, and the runs are merged.
 package logs
 
 import (
@@ -37,9 +39,6 @@ type Options struct {
 	Limit int
 	// CountOnly says that nobody looks at the matches: only Report.Matches counts.
 	CountOnly bool
-	// TimesOnly says that only the times of matches are looked at: their events
-	// have no bytes when finding these would cost anything.
-	TimesOnly bool
 	// Parse says that every match will be asked for its fields.
 	Parse bool
 	// Workers look through units at the same time; 0: as many as there are processors.
@@ -71,10 +70,11 @@ func (p *Problem) Unwrap() error { return p.Err }
 // Report says what a search did.
 type Report struct {
 	Matches  int64
-	Units    int       // blocks that were looked through
-	Skipped  int       // blocks outside the range of time
-	Problems []Problem // what could not be searched: the result is partial
-	Limited  bool      // Limit ended it
+	Table    *query.Table // what the pipeline of the query made; nil without one
+	Units    int          // blocks that were looked through
+	Skipped  int          // blocks outside the range of time
+	Problems []Problem    // what could not be searched: the result is partial
+	Limited  bool         // Limit ended it
 }
 
 // Segment is a segment that can be opened.

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/mobileops/mobileops/internal/logs/event"
 	"github.com/mobileops/mobileops/internal/logs/journal"
+	"github.com/mobileops/mobileops/internal/logs/query"
 )
 
 // JournalFormat is the format of records of the systemd journal.
@@ -35,14 +37,26 @@ func Search(ctx context.Context, c *Corpus, o Options, emit func(Match) error) (
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p := newPlan(ctx, c, &o)
 	s := searcher{opts: &o, emit: emit}
+	if s.pipe = o.Query.Pipeline(); s.pipe != nil {
+		s.pipe.OnEvent = func(e *event.Event) error { return emit(Match{Event: e}) }
+	}
+	p := newPlan(ctx, c, &o)
 	err := s.run(ctx, cancel, p)
 	p.close()
 	s.report.Skipped = p.skipped
 	s.report.Problems = append(p.problems, s.report.Problems...)
-	if errors.Is(err, errEnough) {
+	switch {
+	case errors.Is(err, errEnough):
 		s.report.Limited, err = true, nil
+	case errors.Is(err, query.ErrDone):
+		err = nil
+	}
+	if err == nil && s.pipe != nil {
+		var table query.Table
+		if table, err = s.pipe.Result(); err == nil && s.pipe.Tabular() {
+			s.report.Table = &table
+		}
 	}
 	return s.report, err
 }
@@ -52,8 +66,9 @@ type searcher struct {
 	opts   *Options
 	emit   func(Match) error
 	report Report
-	held   []group // by time
-	last   *unit   // of the record given out last
+	pipe   *query.Pipeline // nil: matches are given out as they are
+	held   []group         // by time
+	last   *unit           // of the record given out last
 	row    int
 }
 
@@ -102,9 +117,17 @@ func (s *searcher) run(ctx context.Context, cancel context.CancelFunc, p *plan) 
 			}
 		}
 	})
+	// Where runs of a pipeline can be merged, each worker has its own.
+	shared := s.pipe != nil && s.pipe.Mergeable()
+	var runs []*query.Pipeline
 	for range s.opts.Workers {
+		var pipe *query.Pipeline
+		if shared {
+			pipe = s.opts.Query.Pipeline()
+			runs = append(runs, pipe)
+		}
 		wg.Go(func() {
-			w := newWorker(s.opts)
+			w := newWorker(s.opts, pipe)
 			for d := range work {
 				d.result <- w.guarded(d.unit)
 			}
@@ -121,6 +144,9 @@ func (s *searcher) run(ctx context.Context, cancel context.CancelFunc, p *plan) 
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	for _, r := range runs { // idle since their last result was taken
+		s.pipe.Merge(r)
 	}
 	return s.release(math.MaxInt64)
 }
@@ -168,7 +194,7 @@ func (s *searcher) release(before int64) error {
 		for _, h := range g.hits {
 			apart := s.last != nil && (s.last != g.unit || h.row != s.row+1)
 			s.last, s.row = g.unit, h.row
-			if err := s.emit(Match{h.event, h.context, apart}); err != nil {
+			if err := s.give(Match{h.event, h.context, apart}); err != nil {
 				return err
 			}
 			if !h.context && s.opts.Limit > 0 {
@@ -180,4 +206,14 @@ func (s *searcher) release(before int64) error {
 	}
 	s.held = slices.Delete(s.held, 0, n)
 	return nil
+}
+
+func (s *searcher) give(m Match) error {
+	if s.pipe == nil {
+		return s.emit(m)
+	}
+	if m.Context {
+		return nil
+	}
+	return s.pipe.Add(m.Event)
 }

@@ -1,6 +1,8 @@
 package logs
 
 import (
+	"fmt"
+
 	"github.com/mobileops/mobileops/internal/logs/event"
 	"github.com/mobileops/mobileops/internal/logs/query"
 	"github.com/mobileops/mobileops/internal/logs/segment"
@@ -27,15 +29,22 @@ type worker struct {
 	block segment.Block
 	need  *segment.Search
 	eval  *query.Evaluator
-	exact bool // of the need, in formats whose text is all of the record
+	exact bool            // of the need, in formats whose text is all of the record
+	pipe  *query.Pipeline // of this worker; nil: matches are handed out
+	kind  query.Counting  // what pipe needs of matches
 
+	fill  func(*event.Event) // of the format of the unit at hand
 	arena []byte
 	event event.Event
 }
 
-func newWorker(o *Options) *worker {
+func newWorker(o *Options, pipe *query.Pipeline) *worker {
 	need := o.Query.Need()
-	return &worker{opts: o, need: segment.NewSearch(need), eval: o.Query.NewEvaluator(), exact: need.Exact}
+	w := &worker{opts: o, need: segment.NewSearch(need), eval: o.Query.NewEvaluator(), exact: need.Exact, pipe: pipe}
+	if pipe != nil {
+		w.kind = pipe.Counting()
+	}
+	return w
 }
 
 // search looks through a unit.
@@ -43,49 +52,59 @@ func (w *worker) search(u *unit) found {
 	defer u.file.release()
 	f := found{unit: u}
 	w.arena = nil // hits of the unit before keep it
-	if u.file == nil {
-		w.loose(u, &f)
-		return f
+	if w.opts.Fill != nil {
+		w.fill = w.opts.Fill(u.origin.Format)
 	}
-	f.err = w.inBlock(u, &f)
+	if u.file == nil {
+		f.err = w.loose(u, &f)
+	} else {
+		f.err = w.inBlock(u, &f)
+	}
 	return f
 }
 
-func (w *worker) loose(u *unit, f *found) {
-	until := -1
+func (w *worker) loose(u *unit, f *found) error {
+	var rows []int
 	for i := range u.loose {
 		r := &u.loose[i]
-		inRange := r.Time >= w.opts.Since && r.Time < w.opts.Until
-		switch {
-		case inRange && w.matches(u, r):
-			f.matches++
-			if w.opts.CountOnly {
-				continue
-			}
-			for k := max(until+1, i-w.opts.Before); k < i; k++ {
-				w.keep(f, u, &u.loose[k], k, true)
-			}
-			w.keep(f, u, r, i, false)
-			until = max(i, min(i+w.opts.After, len(u.loose)-1))
-			// Records after it that match are told as matches when their turn comes.
-			for k := i + 1; k <= until; k++ {
-				n := &u.loose[k]
-				if n.Time >= w.opts.Since && n.Time < w.opts.Until && w.matches(u, n) {
-					until = k - 1
-					break
-				}
-				w.keep(f, u, n, k, true)
-			}
+		if r.Time < w.opts.Since || r.Time >= w.opts.Until || !w.matches(u, r) {
+			continue
 		}
+		if err := w.match(u, f, i, r); err != nil {
+			return err
+		}
+		rows = append(rows, i)
 	}
+	if !w.around() {
+		return nil
+	}
+	return w.withContext(u, f, rows, len(u.loose), func(i int) (event.Record, error) { return u.loose[i], nil })
+}
+
+// around says whether records beside the matches are wanted.
+func (w *worker) around() bool {
+	return w.opts.Before+w.opts.After > 0 && w.pipe == nil && !w.opts.CountOnly
+}
+
+// match counts a record that matches, and keeps it where it is wanted. The
+// event of the worker is that of the record.
+func (w *worker) match(u *unit, f *found, row int, r *event.Record) error {
+	f.matches++
+	switch {
+	case w.pipe != nil && w.kind == query.CountNothing:
+		return w.pipe.Add(&w.event)
+	case w.pipe != nil:
+		w.pipe.AddCount(r.Time, 1)
+	case !w.opts.CountOnly && !w.around():
+		w.keep(f, u, r, row, false)
+	}
+	return nil
 }
 
 // prepare makes the event of a record.
 func (w *worker) prepare(e *event.Event, u *unit, r *event.Record) {
 	*e = event.Event{Record: *r, Origin: u.origin, Text: r.Raw}
-	if w.opts.Fill != nil {
-		e.Fill = w.opts.Fill(u.origin.Format)
-	}
+	e.Fill = w.fill
 	if u.origin.Format == JournalFormat {
 		e.Text = journalText(r.Raw)
 	}
@@ -123,43 +142,41 @@ func (w *worker) inBlock(u *unit, f *found) error {
 	}
 	exact := sel.Exact && w.exact && u.origin.Format != JournalFormat
 	whole := u.first >= w.opts.Since && u.last < w.opts.Until
-	if exact && whole && w.opts.CountOnly {
+	switch {
+	case exact && whole && (w.opts.CountOnly || w.pipe != nil && w.kind == query.CountTotal):
 		f.matches = int64(sel.Count())
+		if w.pipe != nil {
+			w.pipe.AddCount(0, f.matches)
+		}
 		return nil
-	}
-	if exact && (w.opts.CountOnly || w.opts.TimesOnly) {
-		return w.block.Times(sel, w.opts.Since, w.opts.Until, func(i int, at int64) {
+	case exact && (w.opts.CountOnly || w.pipe != nil && w.kind != query.CountNothing):
+		return w.block.Times(sel, w.opts.Since, w.opts.Until, func(_ int, at int64) {
 			f.matches++
-			if w.opts.TimesOnly {
-				f.hits = append(f.hits, hit{&event.Event{Record: event.Record{Time: at}, Origin: u.origin}, false, i})
+			if w.pipe != nil {
+				w.pipe.AddCount(at, 1)
 			}
 		})
 	}
-	around := w.opts.Before > 0 || w.opts.After > 0
 	var rows []int
 	err = w.block.Each(sel, w.opts.Since, w.opts.Until, func(i int, r *event.Record) error {
-		if !exact && !w.matches(u, r) {
+		if exact {
+			w.prepare(&w.event, u, r)
+		} else if !w.matches(u, r) {
 			return nil
 		}
-		f.matches++
-		switch {
-		case w.opts.CountOnly:
-		case around:
+		if w.around() {
 			rows = append(rows, i)
-		default:
-			w.keep(f, u, r, i, false)
 		}
-		return nil
+		return w.match(u, f, i, r)
 	})
-	if err != nil || !around {
+	if err != nil || !w.around() {
 		return err
 	}
-	return w.withContext(u, f, rows)
+	return w.withContext(u, f, rows, int(u.file.reader.Block(u.block).Records), w.block.Record)
 }
 
-// withContext adds the records of a block at rows, and those around them.
-func (w *worker) withContext(u *unit, f *found, rows []int) error {
-	n := int(u.file.reader.Block(u.block).Records)
+// withContext adds the records of a unit at rows, and those around them.
+func (w *worker) withContext(u *unit, f *found, rows []int, n int, record func(int) (event.Record, error)) error {
 	done := -1 // the last row that was added
 	for k, row := range rows {
 		to := min(row+w.opts.After, n-1)
@@ -167,7 +184,7 @@ func (w *worker) withContext(u *unit, f *found, rows []int) error {
 			to = min(to, rows[k+1]-1)
 		}
 		for i := max(done+1, row-w.opts.Before, 0); i <= to; i++ {
-			r, err := w.block.Record(i)
+			r, err := record(i)
 			if err != nil {
 				return err
 			}
@@ -176,4 +193,15 @@ func (w *worker) withContext(u *unit, f *found, rows []int) error {
 		}
 	}
 	return nil
+}
+
+// guarded searches a unit. A panic, which only a segment that was made to cause
+// one could cause, becomes a problem of that unit.
+func (w *worker) guarded(u *unit) (f found) {
+	defer func() {
+		if p := recover(); p != nil {
+			f = found{unit: u, err: fmt.Errorf("cannot be read: %v", p)}
+		}
+	}()
+	return w.search(u)
 }
