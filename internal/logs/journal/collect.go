@@ -107,42 +107,77 @@ func intersect(a, b []uint64) []uint64 {
 // enough that they stay in the cache from one literal to the next.
 const scanWindow = 256 << 10
 
+// window is a part of a file in which values are looked for.
+type window struct {
+	f     *file
+	start uint64 // offset of its first object
+	bytes []byte
+	plain []uint64 // offsets of the data objects that are not compressed
+}
+
 // scan returns, for each clause, the offsets of the data objects that have one
 // of its literals, in order. Every object of the file is passed once, and the
 // bytes of many are looked through in one go; only compressed values are looked
 // at one by one.
 func (q *query) scan(f *file) ([][]uint64, error) {
 	hits := make([][]uint64, len(q.clauses))
+	var first []int // where each literal occurs first in the window
 	// Entries that were listed before have all their values at or before the
 	// object that is the last one now.
 	tail := f.counter(headerTailObject)
-	var plain []uint64 // data objects in the window
-	start, at := f.first, f.first
-	for at <= tail {
-		o, err := f.object(at, 0)
-		if err != nil && at == tail && f.m[headerState] == stateOnline {
-			break // it is just being written
-		}
-		if err != nil {
+	w := window{f: f}
+	for at := f.first; at <= tail; {
+		if err := q.ctx.Err(); err != nil {
 			return nil, err
 		}
-		if o[0] == typeData && uint64(len(o)) > f.payload {
-			if o[1] == 0 {
-				plain = append(plain, at)
-			} else {
-				q.scanPacked(f, at, o, hits)
+		// Looking for the literals first is what reads the memory: in order, and
+		// as fast as that goes. Which objects there are is asked afterwards.
+		w.start, w.plain = at, w.plain[:0]
+		size := uint64(len(f.m))
+		end := min(at+scanWindow, tail+objectHeader, size)
+		if end <= at {
+			return nil, f.bad(at, "the file ends before its last object")
+		}
+		first = first[:0]
+		for _, clause := range q.clauses {
+			for k := range clause {
+				first = append(first, clause[k].finder.Next(f.m[at:end], 0))
 			}
 		}
-		at = next(at, o)
-		if at-start >= scanWindow {
-			q.scanPlain(f, f.m[start:min(at, uint64(len(f.m)))], start, plain, hits)
-			plain, start = plain[:0], at
-			if err := q.ctx.Err(); err != nil {
+		dataEnd := at
+		for at < end && at <= tail {
+			o, err := f.object(at, 0)
+			if err != nil && at == tail && f.m[headerState] == stateOnline {
+				at = tail + 8 // it is just being written
+				break
+			}
+			if err != nil {
 				return nil, err
+			}
+			if o[0] == typeData && uint64(len(o)) > f.payload {
+				dataEnd = at + uint64(len(o))
+				if o[1] == 0 {
+					w.plain = append(w.plain, at)
+				} else {
+					q.scanPacked(f, at, o, hits)
+				}
+			}
+			at = next(at, o)
+		}
+		// What comes after the last value, such as a hash table, may be large.
+		w.bytes = f.m[w.start:min(max(end, dataEnd), uint64(len(f.m)))]
+		n := 0
+		for i, clause := range q.clauses {
+			for k := range clause {
+				from := first[n]
+				if from < 0 { // nor before what came with the last object
+					from = max(0, int(end-w.start)-clause[k].size+1)
+				}
+				hits[i] = clause[k].scan(&w, from, hits[i])
+				n++
 			}
 		}
 	}
-	q.scanPlain(f, f.m[start:min(at, uint64(len(f.m)))], start, plain, hits)
 	for i := range hits {
 		if !slices.IsSorted(hits[i]) {
 			slices.Sort(hits[i])
@@ -166,43 +201,36 @@ func (q *query) scanPacked(f *file, at uint64, o []byte, hits [][]uint64) {
 	}
 }
 
-// scanPlain looks through a window that begins at an offset of the file for the
-// literals of all clauses.
-func (q *query) scanPlain(f *file, window []byte, start uint64, plain []uint64, hits [][]uint64) {
-	for i, clause := range q.clauses {
-		for k := range clause {
-			hits[i] = clause[k].scan(f, window, start, plain, hits[i])
-		}
-	}
-}
-
-// scan appends the data objects of a window that have the literal.
-func (n *needle) scan(f *file, window []byte, start uint64, plain, hits []uint64) []uint64 {
-	for from, k := 0, 0; ; {
-		at := n.finder.Next(window, from)
+// scan appends the data objects of a window that have the literal, which does
+// not occur before from.
+func (n *needle) scan(w *window, from int, hits []uint64) []uint64 {
+	plain, payload := w.plain, w.f.payload
+	for {
+		at := n.finder.Next(w.bytes, from)
 		if at < 0 {
 			return hits
 		}
+		where := w.start + uint64(at)
 		// The data object that begins last before the hit.
-		where := start + uint64(at)
-		for k+1 < len(plain) && plain[k+1] <= where {
-			k++
+		k, found := slices.BinarySearch(plain, where)
+		if !found {
+			k--
 		}
-		from = at + 1
-		if k >= len(plain) {
+		if plain = plain[max(k, 0):]; len(plain) == 0 {
 			return hits
 		}
-		offset := plain[k]
-		if where < offset+f.payload {
+		offset := plain[0]
+		from = at + 1
+		if where < offset+payload {
 			continue // in the header of an object
 		}
-		object := window[offset-start:]
-		value := object[:min(le.Uint64(object[objectSize:]), uint64(len(object)))][f.payload:]
-		in := int(where - offset - f.payload)
+		object := w.bytes[offset-w.start:]
+		value := object[:min(le.Uint64(object[objectSize:]), uint64(len(object)))][payload:]
+		in := int(where - offset - payload)
 		if in+n.size > len(value) || !n.stands(value, in) {
 			continue // in what comes after it, or part of a word
 		}
 		hits = append(hits, offset)
-		from = int(offset-start) + int(f.payload) + len(value)
+		from = int(offset-w.start) + int(payload) + len(value)
 	}
 }

@@ -82,37 +82,54 @@ func (e *Entry) Each(fn func(data []byte) error) error {
 
 // each is Each without a guard.
 func (e *Entry) each(fn func(data []byte) error) error {
-	f := e.f
-	o, err := f.entry(e.offset)
+	return e.items(func(offset, hash uint64) error {
+		if value := e.value(offset, hash); value != nil {
+			return fn(value)
+		}
+		return nil
+	})
+}
+
+// items calls fn with the offset of each data object of the entry, and with the
+// hash that it should have; in compact files that is not known, and 0. It
+// returns the error of fn, and ends at the first.
+func (e *Entry) items(fn func(offset, hash uint64) error) error {
+	o, err := e.f.entry(e.offset)
 	if err != nil {
 		e.set.problem(err)
 		return nil
 	}
-	for at := uint64(entryItems); at < uint64(len(o)); {
-		var offset uint64
-		if f.compact {
-			offset = uint64(le.Uint32(o[at:]))
-			at += 4
-		} else {
-			offset = le.Uint64(o[at:])
-			at += 16
+	if e.f.compact {
+		for o = o[entryItems:]; len(o) >= 4; o = o[4:] {
+			if err := fn(uint64(le.Uint32(o)), 0); err != nil {
+				return err
+			}
 		}
-		d, err := f.data(offset)
-		if err == nil && !f.compact && le.Uint64(o[at-8:]) != le.Uint64(d[dataHash:]) {
-			err = f.bad(e.offset, "entry whose field at %d has another hash", offset)
-		}
-		if err == nil {
-			d, err = e.set.codec.value(f, offset, d)
-		}
-		if err != nil {
-			e.set.problem(err)
-			continue
-		}
-		if err := fn(d); err != nil {
+		return nil
+	}
+	for o = o[entryItems:]; len(o) >= 16; o = o[16:] {
+		if err := fn(le.Uint64(o), le.Uint64(o[8:])); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// value returns the field of a data object, "FIELD=value". One that cannot be
+// read is reported, and nil.
+func (e *Entry) value(offset, hash uint64) []byte {
+	d, err := e.f.data(offset)
+	if err == nil && !e.f.compact && le.Uint64(d[dataHash:]) != hash {
+		err = e.f.bad(e.offset, "entry whose field at %d has another hash", offset)
+	}
+	if err == nil {
+		d, err = e.set.codec.value(e.f, offset, d)
+	}
+	if err != nil {
+		e.set.problem(err)
+		return nil
+	}
+	return d
 }
 
 // Get returns a copy of the value of the first field with a name.

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -57,28 +58,78 @@ const (
 // appendFields appends _BOOT_ID and all other fields, each with a newline. The
 // caller has a guard.
 func (e *Entry) appendFields(dst []byte) []byte {
-	dst = append(e.Boot.append(append(dst, bootField...)), '\n')
-	e.each(func(data []byte) error {
-		// The boot in the entry itself is the one that counts.
-		if len(data) >= len(bootField) && data[0] == '_' && string(data[:len(bootField)]) == bootField {
-			return nil
+	dst = append(append(dst, bootField...), e.set.boot.of(&e.Boot)...)
+	dst = append(dst, '\n')
+	known := e.f.knownLines()
+	e.items(func(offset, hash uint64) error {
+		k := &known[offset>>3*0x9e3779b97f4a7c15>>(64-knownBits)]
+		if k.offset != offset || k.hash != hash {
+			l, value := e.line(offset, hash)
+			if value == nil {
+				return nil
+			}
+			if !l.plain || e.f.m[offset+1] != 0 || len(value) > math.MaxInt32 {
+				dst = appendField(dst, value, l.name, l.plain)
+				return nil
+			}
+			*k = l
 		}
-		eq := bytes.IndexByte(data[:min(len(data), maxName+1)], '=')
-		if eq <= 0 || !validName(data[:eq]) {
-			e.set.problem(e.f.bad(e.offset, "entry with a field whose name is not valid: %.80q", data))
-			return nil
+		// Most fields of most entries are those of an entry before.
+		if end := k.start + uint64(k.size); end <= uint64(len(e.f.m)) {
+			dst = append(dst, e.f.m[k.start:end]...)
+			dst = append(dst, '\n')
 		}
-		dst = appendField(dst, data, eq)
 		return nil
 	})
 	return dst
 }
 
+// line is what is known of the line that a data object becomes.
+type line struct {
+	offset uint64 // of the data object
+	hash   uint64 // that it was looked up with
+	start  uint64 // of the value in the file
+	size   uint32 // of the value
+	name   uint8  // length of the name of the field
+	plain  bool   // printed as "FIELD=value"
+}
+
+// knownBits is the binary logarithm of how many lines of a file are remembered.
+const knownBits = 11
+
+// knownLines are lines that were printed lately, by a hash of their offset.
+func (f *file) knownLines() *[1 << knownBits]line {
+	if f.known == nil {
+		f.known = new([1 << knownBits]line)
+	}
+	return f.known
+}
+
+// line returns what the data object at an offset becomes, and its value; nil
+// when that is nothing. What cannot be read is reported.
+func (e *Entry) line(offset, hash uint64) (l line, value []byte) {
+	value = e.value(offset, hash)
+	// The boot in the entry itself is the one that counts.
+	if value == nil || bytes.HasPrefix(value, []byte(bootField)) {
+		return line{}, nil
+	}
+	eq := bytes.IndexByte(value[:min(len(value), maxName+1)], '=')
+	if eq <= 0 || !validName(value[:eq]) {
+		e.set.problem(e.f.bad(e.offset, "entry with a field whose name is not valid: %.80q", value))
+		return line{}, nil
+	}
+	return line{
+		offset: offset, hash: hash, start: offset + e.f.payload, size: uint32(len(value)),
+		name: uint8(eq), plain: printable(value),
+	}, value
+}
+
 // appendField appends "FIELD=value" and a newline; or, when the value is not
 // plain text of one line, the name, a newline, the length of the value as 64
 // bits and the value.
-func appendField(dst, data []byte, eq int) []byte {
-	if !printable(data) {
+func appendField(dst, data []byte, name uint8, plain bool) []byte {
+	eq := int(name)
+	if !plain {
 		dst = append(append(dst, data[:eq]...), '\n')
 		dst = le.AppendUint64(dst, uint64(len(data)-eq-1))
 		data = data[eq+1:]

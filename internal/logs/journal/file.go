@@ -31,7 +31,8 @@ type file struct {
 
 	report  func(error)
 	scratch []array // of gather
-	gone    bool    // no longer in its directory
+	known   *[1 << knownBits]line
+	gone    bool // no longer in its directory
 }
 
 // openFile maps a file and checks its header. A file that is shorter than its

@@ -48,6 +48,7 @@
 package journal
 
 import (
+	"encoding/hex"
 	"fmt"
 
 	"github.com/mobileops/mobileops/internal/failure"
@@ -92,16 +93,23 @@ func (e *UnsupportedError) Unwrap() error { return ErrUnsupported }
 // sequence numbers.
 type ID [16]byte
 
-const hexDigits = "0123456789abcdef"
-
 // String returns the 32 hexadecimal digits of the identifier.
 func (id ID) String() string { return string(id.append(nil)) }
 
-func (id *ID) append(dst []byte) []byte {
-	for _, b := range id {
-		dst = append(dst, hexDigits[b>>4], hexDigits[b&15])
+func (id *ID) append(dst []byte) []byte { return hex.AppendEncode(dst, id[:]) }
+
+// idText remembers the digits of an identifier that is asked for again and again.
+type idText struct {
+	id   ID
+	text []byte
+}
+
+// of returns the digits of an identifier.
+func (t *idText) of(id *ID) []byte {
+	if t.text == nil || t.id != *id {
+		t.id, t.text = *id, id.append(t.text[:0])
 	}
-	return dst
+	return t.text
 }
 
 // parseID reads 32 hexadecimal digits.

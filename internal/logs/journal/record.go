@@ -120,7 +120,7 @@ func eachField(text []byte, fn func(name, value []byte)) error {
 		if !validName(name) {
 			return &SyntaxError{Offset: at, What: fmt.Sprintf("%.80q is not a field", line)}
 		}
-		at += len(line) + 1
+		at = min(at+len(line)+1, len(text))
 		if !plain {
 			if len(text)-at < 8 {
 				return &SyntaxError{Offset: at, What: "the record ends in the length of a field"}
@@ -153,13 +153,13 @@ func (p *Parsed) AppendExport(dst []byte, variant Export) []byte {
 	}
 	dst = append(dst, '\n')
 	for _, f := range p.Fields {
-		at := len(dst)
-		dst = append(append(append(dst, f.Name...), '='), f.Value...)
-		if data := dst[at:]; !printable(data) {
-			dst = appendField(dst[:at], bytes.Clone(data), len(f.Name))
+		dst = append(dst, f.Name...)
+		if printable(f.Value) {
+			dst = append(dst, '=')
 		} else {
-			dst = append(dst, '\n')
+			dst = le.AppendUint64(append(dst, '\n'), uint64(len(f.Value)))
 		}
+		dst = append(append(dst, f.Value...), '\n')
 	}
 	return append(dst, '\n')
 }

@@ -24,6 +24,7 @@ type Set struct {
 	walk  walk // of Next
 	codec codec
 	entry Entry
+	boot  idText // of the entry printed last
 	watch watch
 
 	searches []*walk // that go on
