@@ -221,8 +221,20 @@ func TestRewrapSurvivesPowerCuts(t *testing.T) {
 		if _, err := o.ReadAt(got, 0); err != nil || string(got) != "content" {
 			t.Fatalf("state %d: %q, %v", states, got, err)
 		}
-		// Called again, it finishes.
-		again := &disk{b: slices.Clone(b), crash: func([]byte, []write) {}}
+		// Called again, it finishes, and can be interrupted again.
+		again := &disk{b: slices.Clone(b), crash: func(b []byte, pending []write) {
+			for keep := range 3 { // nothing, every second sector, all of it is on the disk
+				torn := slices.Clone(b)
+				for i, w := range pending {
+					if keep == 2 || keep == 1 && i%2 == 0 {
+						copy(torn[w.at:], w.data)
+					}
+				}
+				if _, err := open(torn, testContext, k, l); err != nil {
+					t.Fatalf("state %d, interrupted again: %v", states, err)
+				}
+			}
+		}}
 		if err := rewrap(again, int64(len(b)), []Identity{k, l}, []Recipient{l}); err != nil {
 			t.Fatalf("state %d: again: %v", states, err)
 		}
@@ -263,6 +275,42 @@ func TestRewrapSurvivesPowerCuts(t *testing.T) {
 	if states < 200 {
 		t.Errorf("only %d states were tried", states)
 	}
+}
+
+// TestAHeaderReadInTwoMoments reads the state before a rewrap begins and the
+// slots when one of them was renewed.
+func TestAHeaderReadInTwoMoments(t *testing.T) {
+	k, l := key(t, 1), key(t, 2)
+	before := sealed(t, []byte("content"), testContext, k)
+	var between []byte
+	d := &disk{b: slices.Clone(before)}
+	syncs := 0
+	d.crash = func(b []byte, pending []write) {
+		if pending == nil {
+			if syncs++; syncs == 2 {
+				between = slices.Clone(b)
+			}
+		}
+	}
+	if err := rewrap(d, int64(len(before)), []Identity{k}, []Recipient{l}); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(between[4096:8192], between[8192:12288]) {
+		t.Fatal("this is not the middle of a rewrap")
+	}
+	r := &twoMoments{first: before, then: between}
+	if o, err := Open(r, int64(len(before)), testContext, []Identity{k, l}); err != nil || !o.Interrupted() {
+		t.Errorf("%v", err)
+	}
+}
+
+// twoMoments is a file that changes after the first read.
+type twoMoments struct{ first, then []byte }
+
+func (r *twoMoments) ReadAt(p []byte, off int64) (int, error) {
+	b := r.first
+	r.first = r.then
+	return bytes.NewReader(b).ReadAt(p, off)
 }
 
 // TestMain is the process that the next test kills, when it is called so.

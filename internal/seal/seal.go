@@ -13,11 +13,11 @@
 //
 // Who has none of the keys learns the length, the context, the number of
 // readers and the ids of key files, nothing else. Who can write the file but
-// has no key cannot change what is read: a bit that differs, segments that were reordered, doubled,
-// dropped, cut off, appended or taken from another object, and a header that
-// is not of this object are a *CorruptError. Open authenticates the header and
-// the last segment, so a length that it reports is true; every segment is
-// authenticated before a byte of it is handed out.
+// has no key cannot change what is read: a bit that differs, segments that
+// were reordered, doubled, dropped, cut off, appended or taken from another
+// object, and a header that is not of this object are a *CorruptError. Open
+// authenticates the header and the last segment, so a length that it reports
+// is true; every segment is authenticated before a byte of it is handed out.
 //
 // # What is not
 //
