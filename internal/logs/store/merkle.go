@@ -86,9 +86,6 @@ func (t *tree) root() Hash {
 	return h
 }
 
-// valid tells whether there are as many roots as the size wants.
-func (t *tree) valid() bool { return bits.OnesCount64(t.size) == len(t.roots) }
-
 // split is the largest power of two smaller than n, which is at least 2.
 func split(n int) int { return 1 << (bits.Len(uint(n-1)) - 1) }
 

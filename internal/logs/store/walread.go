@@ -118,7 +118,7 @@ func (r *walReader) readHeader() error {
 	}
 	r.headless = false
 	r.key = body[walHeaderSize:]
-	r.start = (int64(len(all)) + frameAlign - 1) / frameAlign * frameAlign
+	r.start = padded(int64(len(all)))
 	return nil
 }
 
@@ -164,7 +164,7 @@ func (r *walReader) frames(ctx context.Context, fn func(when int64, batches []by
 			at = next
 			continue
 		}
-		next := min(at+fr.size(), r.size)
+		next := at + fr.size()
 		body, ok, err := r.open(at, fr)
 		if ok && err == nil {
 			err = fn(fr.when, body)
@@ -192,9 +192,10 @@ type rawFrame struct {
 }
 
 // size is how many bytes the frame takes, up to the next one.
-func (f *rawFrame) size() int64 {
-	return (frameHeadSize + int64(len(f.body)) + frameAlign - 1) / frameAlign * frameAlign
-}
+func (f *rawFrame) size() int64 { return padded(frameHeadSize + int64(len(f.body))) }
+
+// padded is a length with the zeros up to the next multiple of 8.
+func padded(n int64) int64 { return (n + frameAlign - 1) / frameAlign * frameAlign }
 
 // frameAt returns the whole frame at an offset, or nil.
 func (r *walReader) frameAt(w *window, at int64) (*rawFrame, error) {
@@ -208,7 +209,7 @@ func (r *walReader) frameAt(w *window, at int64) (*rawFrame, error) {
 	}
 	n := int64(le.Uint32(head[4:]))
 	table := castagnoli()
-	if n > maxFrameOnDisk || at+frameHeadSize+n > r.size || headSum(table, r.place.bytes(at), head[:20]) != le.Uint32(head[20:]) {
+	if n > maxFrameOnDisk || at+padded(frameHeadSize+n) > r.size || headSum(table, r.place.bytes(at), head[:20]) != le.Uint32(head[20:]) {
 		return nil, nil
 	}
 	all, err := w.at(at, int(frameHeadSize+n))
