@@ -70,7 +70,7 @@ func Compile(pattern string, o Options) (*Pattern, error) {
 			return nil, &Error{pattern, i, errNewline}
 		}
 		if pattern != "" && (!o.Fold || isASCII(pattern) || !utf8.ValidString(pattern)) {
-			return compileLiteral(pattern, o), nil
+			return compileLiteral(literalOf(pattern, o)), nil
 		}
 		expr = regexp.QuoteMeta(pattern)
 	}
@@ -111,12 +111,17 @@ func Compile(pattern string, o Options) (*Pattern, error) {
 // by one.
 const minRarity = 64
 
-// compileLiteral is Compile for plain text, byte by byte.
-func compileLiteral(pattern string, o Options) *Pattern {
+// literalOf is plain text as a literal.
+func literalOf(pattern string, o Options) Literal {
 	lit := Literal{Text: []byte(pattern), Word: o.Word}
 	if o.Fold && hasLetter(lit.Text) {
 		lit.Text, lit.Fold = lowerASCII(lit.Text), true
 	}
+	return lit
+}
+
+// compileLiteral makes a pattern that looks for one literal, byte by byte.
+func compileLiteral(lit Literal) *Pattern {
 	return &Pattern{
 		need:    Need{Clauses: []Clause{{lit}}, Exact: true},
 		finder:  newFinder(lit),
