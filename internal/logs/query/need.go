@@ -26,13 +26,17 @@ func (q *Query) Need() match.Need { return q.NeedOf(Verbatim) }
 // the record, as they are or out of one of the encodings that Need knows: the
 // escapes of JSON and of hexadecimal audit fields.
 //
-// That holds for pid, user and addr: no source knows them, so that a format
-// can have them from the record alone, and it has each from one place of it.
+// That holds for pid, user and addr. No source knows them, so that a format
+// has them from the record alone: process and user from one place of it, the
+// text of a known message or the value of a JSON, logfmt, audit or journal
+// field, and addresses by format.AppendAddrs, which reads the bytes as they
+// are, or from audit's saddr. (In records that docker and CRI split, a seam
+// comes after 16 KiB; no known message has a user that far from its beginning.)
+//
 // It does not hold for host (that of the collecting host stands in), unit and
 // source (which may be named after a file), program ("kernel" is in no kernel
 // message), message (joined of several records), severity and format. Fields
-// that a format names itself are left out as well: a record of docker is
-// joined of parts, and a value in it may have had a seam.
+// that a format names itself are left out as well: there may be a seam in them.
 func Verbatim(field string) bool {
 	return field == fieldPID || field == fieldUser || field == fieldAddr
 }
@@ -209,17 +213,17 @@ func letters(s string) bool {
 
 // addressClause returns literals of which a record has one when it has a
 // certain IPv4 address: in digits, in the hexadecimal ones of audit's saddr,
-// or as the IPv6 address ::ffff:a00:1. IPv6 addresses have too many ways of
-// being written, and networks too many addresses.
+// or as the IPv6 address ::ffff:a00:1. Addresses stand alone: what has a letter
+// or a digit right beside it is none to format.AppendAddrs. IPv6 addresses have
+// too many ways of being written, and networks too many addresses.
 func addressClause(o *operand) match.Clause {
 	if o.from != o.to || !o.from.Is4() {
 		return nil
 	}
 	b := o.from.As4()
 	return match.Clause{
-		{Text: []byte(netip.AddrFrom4(b).String())},
+		{Text: []byte(netip.AddrFrom4(b).String()), Word: true},
 		{Text: []byte(hex.EncodeToString(b[:])), Fold: true},
-		{Text: []byte("ffff:"), Fold: true},
-		{Text: []byte(escaped)},
+		{Text: []byte("ffff"), Fold: true, Word: true},
 	}
 }

@@ -21,7 +21,7 @@ func (p *parser) query() (node, []stage, error) {
 	if p.src[p.pos] == ')' {
 		return nil, nil, p.fail(p.pos, `")" without "("`, `to find the character put the text between quotes: ")"`)
 	}
-	stages, err := p.pipeline()
+	stages, err := p.pipeline(nil)
 	return filter, stages, err
 }
 
@@ -123,9 +123,9 @@ func (p *parser) unary(joined bool) (node, error) {
 		if p.end() {
 			return nil, p.fail(start, "nothing stands behind not", `to find the word put it between quotes: "not"`)
 		}
-		upper := p.src[start] == 'N'
+		clear := joined || p.src[start] == 'N' || strings.IndexByte(`("'-!`, p.src[p.pos]) >= 0
 		n, err := p.unary(true)
-		if t, plain := n.(*text); err == nil && plain && !upper && !joined && !t.regex && p.src[p.pos-1] != '"' && p.src[p.pos-1] != '\'' {
+		if t, plain := n.(*text); err == nil && plain && !clear && !t.regex {
 			return nil, p.failf(start, `to leave out what has the word: -`+t.source+`; to find the text: "not `+t.source+`"`,
 				"not %s can be read in two ways", t.source)
 		}

@@ -99,6 +99,23 @@ func (q *Query) And(filters ...Filter) *Query {
 	return &c
 }
 
+// Then returns a query whose pipeline goes on with further stages, such as "top
+// 20 user": what flags ask for. The columns of its errors are those of stages.
+func (q *Query) Then(stages string) (*Query, error) {
+	p := newParser("| "+stages, q.opts)
+	more, err := p.pipeline(columnsOf(q.stages))
+	if err != nil {
+		if e, ok := err.(*Error); ok {
+			e.Column = max(1, e.Column-2)
+		}
+		return nil, err
+	}
+	c := *q
+	c.stages = append(q.stages[:len(q.stages):len(q.stages)], more...)
+	c.notes = append(q.Notes(), p.notes...)
+	return &c, nil
+}
+
 // FieldsNeeded reports whether Eval may have to look at fields. When not, it
 // reads Text, Time and Origin of an event only.
 func (q *Query) FieldsNeeded() bool { return parses(q.filter) }

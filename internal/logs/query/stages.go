@@ -32,10 +32,10 @@ func programHint(name string) string {
 	return ""
 }
 
-// pipeline reads the stages behind the filter.
-func (p *parser) pipeline() ([]stage, error) {
+// pipeline reads the stages behind the filter. columns are those of the table
+// that the first of them gets; nil for events.
+func (p *parser) pipeline(columns []Column) ([]stage, error) {
 	var stages []stage
-	var columns []Column
 	for p.skip(); !p.end(); p.skip() {
 		if p.src[p.pos] != '|' {
 			return nil, p.fail(p.pos, `"|" or the end is expected here`, "")
