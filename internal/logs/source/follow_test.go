@@ -1,0 +1,334 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestFollow(t *testing.T) {
+	h := newHost(t, "**/*.log")
+	h.write("a/app.log", numbered(0, 10))
+	c, stop := h.follow()
+	h.eventually(10)
+	h.append("a/app.log", numbered(10, 20))
+	h.eventually(20)
+	h.rename("a/app.log", "a/app.log.1") // the writer has it open yet
+	h.append("a/app.log.1", numbered(20, 25))
+	h.write("a/app.log", numbered(25, 30))
+	h.eventually(30)
+	h.write("b/c/later.log", numbered(30, 40))
+	h.eventually(40)
+	h.copyTruncate("a/app.log", "a/app.log.2")
+	h.append("a/app.log", numbered(40, 50))
+	h.eventually(50)
+	h.write("empty.log", "")
+	time.Sleep(200 * time.Millisecond)
+	h.append("empty.log", numbered(50, 60))
+	h.eventually(60)
+	for _, s := range c.Status() {
+		if s.LagBytes != 0 || s.Error != "" || s.GapCount != 0 {
+			t.Errorf("status %+v", s)
+		}
+	}
+	stop()
+	h.append("a/app.log", numbered(60, 70))
+	h.follow()
+	h.eventually(70)
+}
+
+// Without inotify everything is found by looking.
+func TestFollowByPolling(t *testing.T) {
+	h := newHost(t, "**/*.log")
+	h.write("app.log", numbered(0, 10))
+	c := h.collector()
+	if err := c.start(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	n := &notifier{c: c, done: func() {}}
+	if n.watch(map[string]bool{h.dir: true}) {
+		t.Error("without inotify changes are said to be told")
+	}
+	c.finish()
+}
+
+func TestDeletedWhileOpen(t *testing.T) {
+	h := newHost(t)
+	h.write("app.log", numbered(0, 10))
+	writer, err := os.OpenFile(h.path("app.log"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	h.follow()
+	h.eventually(10)
+	h.remove("app.log")
+	writer.WriteString(numbered(10, 20))
+	h.eventually(20)
+	h.write("app.log", numbered(20, 30))
+	h.eventually(30)
+}
+
+func TestLastLineWithoutNewline(t *testing.T) {
+	h := newHost(t)
+	h.opts.Idle = 300 * time.Millisecond
+	h.spec[0].Format = "plain" // others wait for lines that continue a record
+	h.write("app.log", "2026-11-22T06:00:00Z a: first\n2026-11-22T06:00:01Z a: sec")
+	h.follow()
+	wait := func(want string) {
+		t.Helper()
+		for range 300 {
+			if strings.Join(h.sink.lines(), "|") == want {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Fatalf("read %q, not %q", h.sink.lines(), want)
+	}
+	wait("2026-11-22T06:00:00Z a: first")
+	h.append("app.log", "ond\n2026-11-22T06:00:02Z a: thi") // in time
+	wait("2026-11-22T06:00:00Z a: first|2026-11-22T06:00:01Z a: second")
+	wait("2026-11-22T06:00:00Z a: first|2026-11-22T06:00:01Z a: second|2026-11-22T06:00:02Z a: thi")
+	h.append("app.log", "rd") // too late: a record of its own
+	wait("2026-11-22T06:00:00Z a: first|2026-11-22T06:00:01Z a: second|2026-11-22T06:00:02Z a: thi|rd")
+	h.append("app.log", "\n2026-11-22T06:00:03Z a: fourth\n")
+	wait("2026-11-22T06:00:00Z a: first|2026-11-22T06:00:01Z a: second|2026-11-22T06:00:02Z a: thi|rd|2026-11-22T06:00:03Z a: fourth")
+}
+
+func TestLastLineOnce(t *testing.T) {
+	h := newHost(t)
+	h.write("app.log", "one\ntwo")
+	h.once()
+	h.append("app.log", "\nthree\n")
+	h.once()
+	if got := strings.Join(h.sink.lines(), "|"); got != "one|two|three" {
+		t.Errorf("read %q", got)
+	}
+}
+
+func TestHoles(t *testing.T) {
+	h := newHost(t)
+	f, err := os.Create(h.path("app.log")) // without O_APPEND
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	f.WriteString(numbered(0, 2000))
+	h.once()
+	h.copyTruncate("app.log", "app.log.1")
+	f.WriteString(numbered(2000, 2010)) // at its old offset
+	h.once()
+	h.expect(2010)
+	// Space that is given out beforehand is not there yet.
+	size, _ := f.Seek(0, 1)
+	if err := f.Truncate(size + 10<<20); err != nil {
+		t.Fatal(err)
+	}
+	h.once()
+	f.WriteString(numbered(2010, 2020))
+	h.once()
+	h.expect(2020)
+}
+
+func TestTruncatedWhileReading(t *testing.T) {
+	h := newHost(t)
+	h.write("app.log", numbered(0, 20_000))
+	slow := 0
+	h.sink.fail = func() error {
+		if slow++; slow == 1 {
+			// Some batches are on their way; the file is begun anew.
+			h.write("app.log", numbered(20_000, 20_100))
+		}
+		return nil
+	}
+	h.once()
+	h.once()
+	seen := map[string]int{}
+	for _, l := range h.sink.lines() {
+		seen[l]++
+	}
+	for l := range strings.Lines(numbered(20_000, 20_100)) {
+		if seen[strings.TrimSuffix(l, "\n")] != 1 {
+			t.Fatalf("%q is there %d times", l, seen[strings.TrimSuffix(l, "\n")])
+		}
+	}
+	for l, n := range seen {
+		if n != 1 || !strings.Contains(l, "line number") || !strings.HasSuffix(l, "of the test") {
+			t.Fatalf("%q is there %d times", l, n)
+		}
+	}
+}
+
+// What was truncated before it was read, without a copy, is a gap.
+func TestLostRest(t *testing.T) {
+	h := newHost(t)
+	now := time.Now()
+	h.opts.Now = func() time.Time { return now }
+	h.write("app.log", numbered(0, 100)+"2026-11-22T06:00:00Z a: not finished")
+	h.opts.Idle = time.Hour
+	h.spec[0].Format = "plain"
+	c := h.collector()
+	if err := c.run(t.Context(), false, func(ctx context.Context) error {
+		c.look()
+		return errors.Join(c.queue.drained(ctx), c.out.flushed())
+	}); err != nil {
+		t.Fatal(err)
+	}
+	h.expect(100)
+	h.remove("app.log")
+	h.opts.Idle = 50 * time.Millisecond
+	if r := h.once(); len(r.Gaps) != 0 {
+		t.Errorf("gaps %+v at once: it may turn up compressed", r.Gaps)
+	}
+	now = now.Add(2 * lostAfter)
+	r := h.once()
+	if len(r.Gaps) != 1 || r.Gaps[0].Bytes != int64(len("2026-11-22T06:00:00Z a: not finished")) || !r.Incomplete() {
+		t.Errorf("gaps %+v", r.Gaps)
+	}
+	if r := h.once(); len(r.Gaps) != 0 {
+		t.Errorf("the gap is told twice: %+v", r.Gaps)
+	}
+	now = now.Add(2 * forgetAfter)
+	h.once()
+	if len(h.sink.cursors) != 0 {
+		t.Errorf("after a month there are cursors left: %q", h.sink.cursors)
+	}
+}
+
+func TestFullSink(t *testing.T) {
+	h := newHost(t)
+	h.write("app.log", numbered(0, 10_000))
+	full := true
+	h.sink.fail = func() error {
+		if full {
+			return ErrFull
+		}
+		return nil
+	}
+	if _, err := h.collector().Once(t.Context()); !errors.Is(err, ErrFull) {
+		t.Errorf("once: %v", err)
+	}
+	c, _ := h.follow()
+	for range 200 {
+		if s := c.Status(); len(s) == 1 && strings.Contains(s[0].Error, "no room") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if s := c.Status(); len(s) != 1 || !strings.Contains(s[0].Error, "no room") {
+		t.Errorf("status %+v", s)
+	}
+	h.sink.mu.Lock()
+	full = false
+	h.sink.mu.Unlock()
+	h.eventually(10_000)
+}
+
+func TestFailingSink(t *testing.T) {
+	h := newHost(t)
+	h.write("app.log", numbered(0, 50_000))
+	n := 0
+	broken := errors.New("broken")
+	h.sink.fail = func() error {
+		if n++; n%3 == 0 {
+			return broken
+		}
+		return nil
+	}
+	for range 100 {
+		if _, err := h.collector().Once(t.Context()); err == nil {
+			break
+		} else if !errors.Is(err, broken) {
+			t.Fatal(err)
+		}
+	}
+	h.expect(50_000)
+}
+
+func TestNotRead(t *testing.T) {
+	h := newHost(t, "*.log", "named.log", "pipe.log", "dir")
+	h.write("app.log", numbered(0, 10))
+	h.write("binary.log", "\x7fELF\x00\x01\x02"+strings.Repeat("\x00\x01", 100))
+	if err := unix.Mkfifo(h.path("pipe.log"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/null", h.path("null.log")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("app.log", h.path("link.log")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(h.path("app.log"), h.path("hard.log")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(h.path("directory.log"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.write("dir/sub/below", numbered(10, 20))
+	r := h.once()
+	h.expect(20)
+	reasons := map[string]string{}
+	for _, p := range r.Problems {
+		reasons[strings.TrimPrefix(p.Path, h.dir+"/")] = p.Reason
+		if !p.Skipped {
+			t.Errorf("%s is a failure: %s", p.Path, p.Reason)
+		}
+	}
+	if len(reasons) != 3 || reasons["pipe.log"] != "it is a named pipe" || reasons["null.log"] != "it is a device" || !strings.HasPrefix(reasons["binary.log"], "it is no text") {
+		t.Errorf("problems %q", reasons)
+	}
+	h.spec[0].Include = append(h.spec[0].Include, h.path("binary.log"))
+	h.once()
+	if n := len(h.sink.lines()); n != 21 {
+		t.Errorf("%d records after the binary file was named", n)
+	}
+}
+
+func TestForeignLink(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can make the links of another user")
+	}
+	h := newHost(t, "*.log")
+	h.write("secret", numbered(0, 10))
+	if err := os.Symlink("secret", h.path("app.log")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Lchown(h.path("app.log"), 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	r := h.once()
+	h.expect(0)
+	if len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Reason, "neither to root nor") {
+		t.Errorf("problems %+v", r.Problems)
+	}
+}
+
+func TestSince(t *testing.T) {
+	h := newHost(t, "*.log")
+	h.opts.Since = time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	h.write("app.log", "2026-11-21T23:59:59Z host a: old\n2026-11-22T00:00:01Z host a: new\n")
+	h.write("old.log", "2026-11-20T23:59:59Z host a: older\n")
+	old := h.opts.Since.Add(-time.Hour)
+	if err := os.Chtimes(h.path("old.log"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	future := h.opts.Since.Add(time.Hour)
+	if err := os.Chtimes(h.path("app.log"), future, future); err != nil {
+		t.Fatal(err)
+	}
+	h.once()
+	h.append("app.log", "2026-11-21T23:59:58Z host a: late\n")
+	h.append("old.log", "2026-11-21T23:59:57Z host a: late too\n")
+	h.opts.Since = time.Time{}
+	h.once()
+	got := strings.Join(h.sink.lines(), "|")
+	if got != "2026-11-22T00:00:01Z host a: new|2026-11-21T23:59:58Z host a: late|2026-11-21T23:59:57Z host a: late too" &&
+		got != "2026-11-22T00:00:01Z host a: new|2026-11-21T23:59:57Z host a: late too|2026-11-21T23:59:58Z host a: late" {
+		t.Errorf("read %q", got)
+	}
+}
