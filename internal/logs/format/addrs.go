@@ -61,7 +61,7 @@ func AppendAddrs(dst []netip.Addr, text []byte) []netip.Addr {
 		for end < len(text) && (hexByte(text[end]) || text[end] == ':') {
 			end++
 		}
-		if i-start <= 4 && (start == 0 || !wordByte(text[start-1])) {
+		if i-start <= 4 && (start == 0 || !wordByte(text[start-1]) && text[start-1] != '.') {
 			if a, ok := sixteen(text, start, end); ok {
 				dst = appendAddr(dst, a.Unmap())
 			}

@@ -63,12 +63,12 @@ func (f *Format) fillKnown(e *event.Event) {
 }
 
 func fillFrom(e *event.Event, m []byte, list []*pattern) bool {
+	var c captures
 	for _, p := range list {
 		// Most patterns begin with text, and most do not fit.
-		if s := &p.steps[0]; s.kind == stepText && (len(m) < len(s.text) || m[0] != s.text[0]) {
+		if s := &p.steps[0]; s.kind == stepText && (len(m) < len(s.text) || m[0] != s.text[0] || string(m[:len(s.text)]) != s.text) {
 			continue
 		}
-		var c captures
 		c.reset(len(p.names))
 		if _, ok := match(p.steps, m, 0, len(m), &c); !ok {
 			continue

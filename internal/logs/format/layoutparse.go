@@ -49,7 +49,7 @@ func (l *layout) Parse(b []byte) (t Civil, n int, ok bool) {
 			}
 			i += 2
 		case opDayBlank:
-			if i+2 <= len(b) && b[i] == ' ' {
+			if i+2 <= len(b) && b[i] == ' ' && digit(b[i+1]) {
 				t.Day = int(b[i+1] - '0')
 			} else if t.Day = two(b, i); t.Day < 10 {
 				return t, 0, false
@@ -192,8 +192,8 @@ func (t *Civil) rare(s *timeStep, b []byte, i int) (int, bool) {
 		t.Digits, t.Nano = s.n, int(v%unit)*pow10[9-s.n]
 		v /= unit
 	case opUptime:
-		if j-i < s.n {
-			return i, false // not padded
+		if j-i < s.n || from > i && j-i != s.n {
+			return i, false // padded to another width
 		}
 		t.Zone = ZoneUptime
 	case opUptimeUS:

@@ -11,6 +11,19 @@ import (
 type pairs struct {
 	b []byte
 	i int
+	// unclosed says that a quote has no end: then no later one has, and none is
+	// looked for again.
+	unclosed bool
+}
+
+// quoted returns the position after the string that begins at i, or -1.
+func (p *pairs) quoted(i int) int {
+	if p.unclosed {
+		return -1
+	}
+	end := stringEnd(p.b, i)
+	p.unclosed = end < 0
+	return end
 }
 
 // next returns the next pair; quoted says that the value was between double
@@ -31,7 +44,7 @@ func (p *pairs) next() (name, val []byte, quoted, ok bool) {
 			p.i = i
 			return nil, nil, false, false
 		case b[i] == '"':
-			if end := stringEnd(b, i); end > 0 {
+			if end := p.quoted(i); end > 0 {
 				i = end
 			} else {
 				i++
@@ -40,7 +53,7 @@ func (p *pairs) next() (name, val []byte, quoted, ok bool) {
 			name = b[from:i]
 			i++
 			if i < len(b) && b[i] == '"' {
-				if end := stringEnd(b, i); end > 0 {
+				if end := p.quoted(i); end > 0 {
 					p.i = end
 					return name, b[i+1 : end-1], true, true
 				}
