@@ -135,17 +135,11 @@ func fieldNames() []string {
 
 // has reads has(field).
 func (p *parser) has() (node, error) {
-	at := p.pos
 	p.pos += len("has(")
 	p.skip()
-	name, err := p.argument()
+	c, err := p.columnName(p.columns)
 	if err != nil {
 		return nil, err
-	}
-	if p.columns != nil {
-		if name, err = p.column(at, name); err != nil {
-			return nil, err
-		}
 	}
 	p.skip()
 	if p.peek(0) != ')' {
@@ -154,7 +148,7 @@ func (p *parser) has() (node, error) {
 	if p.pos++; !p.ends(p.pos) {
 		return nil, p.fail(p.pos, `a space is expected behind ")"`, "")
 	}
-	return &comparison{field: name, op: opHas}, nil
+	return &comparison{field: c.name, op: opHas}, nil
 }
 
 // argument reads the name of a field where nothing else can stand.

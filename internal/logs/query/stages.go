@@ -392,10 +392,13 @@ func (p *parser) sort(columns []Column) (stage, error) {
 		if k.of, err = p.columnName(columns); err != nil {
 			return nil, err
 		}
-		if p.keyword("desc", "") {
+		p.skip()
+		switch n := nameLength(p.rest()); lower(p.rest()[:n]) {
+		case "desc":
 			k.descending = true
-		} else {
-			p.keyword("asc", "")
+			p.pos += n
+		case "asc":
+			p.pos += n
 		}
 		if s.keys = append(s.keys, k); len(s.keys) > 16 {
 			return nil, p.fail(p.pos, "more than 16 fields to sort by", "")
