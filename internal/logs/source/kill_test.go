@@ -170,7 +170,7 @@ func (r *rotator) step() {
 		}
 		time.Sleep(time.Duration(r.rnd.IntN(k+1)) * time.Microsecond)
 	}
-	switch r.rnd.IntN(12) {
+	switch r.rnd.IntN(24) {
 	case 0:
 		r.shift()
 		h.rename("app.log", "app.log.1")
@@ -273,6 +273,13 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	if msg != "" {
+		out, _ := exec.Command("ls", "-lai", "--full-time", h.dir).CombinedOutput()
+		t.Logf("%s", out)
+		if s, err := openFileSink(kept); err == nil {
+			for k, c := range s.cursors {
+				t.Logf("%s %s", k, c)
+			}
+		}
 		t.Fatalf("after %d kills and %d rotations: %s", died, w.kept, msg)
 	}
 	t.Logf("%d kills, %d rotations, %d lines", died, w.kept, w.next)

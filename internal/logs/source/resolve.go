@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -202,14 +203,9 @@ func (r *resolution) identify(cand *candidate) error {
 	}
 	start := int64(0)
 	if v.rotated || v.packed != "" {
-		of, n, err := r.original(v, related)
-		switch {
-		case err != nil:
-			return err
-		case of != nil && n < 0:
+		_, start = r.original(v, related)
+		if start < 0 {
 			return nil
-		case of != nil:
-			start = n
 		}
 	}
 	if (writing || v.err != nil && len(v.head) < printBytes) && !v.old(c) {
@@ -274,60 +270,51 @@ func (r *resolution) adopt(t *file, v *view) {
 }
 
 // original finds the file that v is a copy of, or a copy of its beginning. n
-// is -1 when nothing of v has to be read; otherwise v has more than the
-// original, behind the first n bytes.
-func (r *resolution) original(v *view, related []*file) (of *file, n int64, err error) {
+// is -1 when nothing of v has to be read, or nothing can be said now; otherwise
+// v has more than the original, behind the first n bytes.
+func (r *resolution) original(v *view, related []*file) (of *file, n int64) {
 	for _, t := range related {
 		place := r.here[t]
-		if place == nil && !t.isOpen() {
+		t.mu.Lock()
+		open := t.f != nil
+		alike := (place != nil || open) && !t.cur.Detached &&
+			(t.cur.Head.of(v.head) || len(t.head) >= len(v.head) && bytes.HasPrefix(t.head, v.head))
+		if !alike {
+			t.mu.Unlock()
 			continue
 		}
-		t.mu.Lock()
-		alike := t.cur.Head.of(v.head) || len(t.head) >= len(v.head) && string(t.head[:len(v.head)]) == string(v.head)
 		same := v.packed != "" && t.cur.Packed == "" && strip(v.path) == t.cur.Path
+		cur := t.cur
 		w := t.look(place)
-		offset := t.cur.Offset
 		t.mu.Unlock()
 		if w == nil {
-			continue
+			r.c.lookAgain() // it is elsewhere meanwhile
+			return t, -1
 		}
-		if !alike {
-			w.close()
-			continue
+		n, equal, whole, err := int64(0), true, true, error(nil)
+		if !same { // gzip removes the file when it is done
+			n, equal, whole, err = v.sharedWith(w)
 		}
-		if same {
-			w.close()
-			r.c.shadows[inode{v.dev, v.ino}] = shadow{v.size, v.mod, t}
-			return t, -1, nil // gzip is at it: it removes the file when it is done
-		}
-		n, equal, whole, err := v.sharedWith(w)
-		st, serr := statFile(w.f)
+		still := w.still(&cur)
 		w.close()
-		if err != nil || serr != nil || !equal {
+		switch {
+		case err != nil || !still:
+			// The original is another file now, or something is being written.
+			r.c.lookLater()
+			return t, -1
+		case !equal:
 			continue
-		}
-		if w.packed == "" && st.size < n {
-			r.c.lookAgain() // it was truncated meanwhile
-			return t, -1, nil
-		}
-		if whole {
+		case whole:
 			r.c.shadows[inode{v.dev, v.ino}] = shadow{v.size, v.mod, t}
-			if v.old(r.c) && offset >= n {
+			if !same && v.old(r.c) && cur.Offset >= n {
 				r.copied(v, n)
 			}
-			return t, -1, nil
-		}
-		if n >= printBytes || w.packed == "" && st.size == n {
-			return t, n, nil
+			return t, -1
+		default:
+			return t, n
 		}
 	}
-	return nil, 0, nil
-}
-
-func (t *file) isOpen() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.f != nil
+	return nil, 0
 }
 
 // look returns a view of a file that is known; nil when it cannot be opened.

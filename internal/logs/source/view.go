@@ -105,6 +105,25 @@ func (v *view) continues(c *fileCursor) (bool, error) {
 	return ok, err
 }
 
+// still reports whether an open file is the one that c is the position in, also
+// after it was looked at.
+func (v *view) still(c *fileCursor) bool {
+	st, err := statFile(v.f)
+	if err != nil {
+		return false
+	}
+	if v.packed != "" {
+		return st.size == c.Size && st.mod == c.Mod
+	}
+	head, err := beginning(v.f, make([]byte, printBytes))
+	if err != nil || st.size < c.Offset || !c.Head.of(head) {
+		return false
+	}
+	tail := make([]byte, c.Tail.Len)
+	n, err := readFull(v.f, tail, c.Offset-int64(len(tail)))
+	return err == nil && n == len(tail) && c.Tail.of(tail)
+}
+
 // sharedWith compares the content with that of another file. same says that
 // they do not differ as far as the shorter one goes: n bytes. whole says that
 // it was this one that ended there.
