@@ -8,7 +8,16 @@ import (
 
 // New returns mobileops logs.
 func New(a *app.App) *cobra.Command {
-	return a.Group("logs", "Show what was logged",
+	return a.Group("logs", "Collect, search and keep logs",
+		newCollect(a),
+		newSearch(a),
+		newSources(a),
+		newStatus(a),
+		newVerify(a),
+		newRotate(a),
+		newHold(a),
+		newRelease(a),
+		newHolds(a),
 		newAudit(a),
 	)
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type Snapshot struct {
 	// incomplete then.
 	Problems []error
 
+	store   *Store
 	wanted  Range
 	wal     []*walReader
 	reading *os.File
@@ -44,7 +46,7 @@ type Snapshot struct {
 // Snapshot takes a snapshot. It reads the catalogue and opens the write-ahead
 // log, and nothing else. The Snapshot must be closed.
 func (s *Store) Snapshot(ctx context.Context, r Range) (*Snapshot, error) {
-	snap := &Snapshot{wanted: r}
+	snap := &Snapshot{store: s, wanted: r}
 	var err error
 	if snap.reading, err = s.reading(); err != nil {
 		return nil, err
@@ -78,29 +80,41 @@ func (s *Store) Snapshot(ctx context.Context, r Range) (*Snapshot, error) {
 
 // list takes the segments that are wanted from the catalogue.
 func (p *Snapshot) list(s *Store, x *index) {
+	type place struct {
+		rank    int32 // of the origin
+		i       int32
+		minTime int64
+	}
+	rank := x.ranks()
+	places := make([]place, 0, len(x.entries))
 	for i := range x.entries {
 		e := &x.entries[i]
 		if e.MaxTime < p.wanted.Since || e.MinTime >= p.wanted.Until || !p.wanted.source(e.Origin.Source) {
 			continue
 		}
-		p.Segments = append(p.Segments, s.info(x, e))
+		places = append(places, place{rank[e.Origin], int32(i), e.MinTime})
 	}
-	slices.SortStableFunc(p.Segments, func(a, b SegmentInfo) int {
-		if c := compareOrigins(a.Origin, b.Origin); c != 0 {
-			return c
-		}
-		switch {
-		case a.MinTime < b.MinTime:
-			return -1
-		case a.MinTime > b.MinTime:
-			return 1
-		}
-		return 0
+	slices.SortFunc(places, func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.minTime, b.minTime), cmp.Compare(a.i, b.i))
 	})
+	p.Segments = make([]SegmentInfo, len(places))
+	for i, at := range places {
+		p.Segments[i] = s.info(x, &x.entries[at.i])
+	}
+}
+
+// ranks are the places of the origins in their order.
+func (x *index) ranks() map[event.Origin]int32 {
+	sorted := slices.SortedFunc(slices.Values(x.origins), compareOrigins)
+	rank := make(map[event.Origin]int32, len(sorted))
+	for i, o := range sorted {
+		rank[o] = int32(i)
+	}
+	return rank
 }
 
 func (s *Store) info(x *index, e *entry) SegmentInfo {
-	return SegmentInfo{SegmentRecord: e.SegmentRecord, Path: s.segmentPath(e.ID), Added: e.added, Leaf: e.leaf, store: s, id: x.store}
+	return SegmentInfo{SegmentRecord: e.SegmentRecord, Added: e.added, Leaf: e.leaf, store: s, id: x.store}
 }
 
 // openWAL opens the generations that are in no segment. Its error is

@@ -117,6 +117,7 @@ var (
 // Store is a log store. Opening one reads nothing.
 type Store struct {
 	opts Options
+	keys walKeys
 }
 
 // Open returns the store in a directory, which need not exist yet.
@@ -244,3 +245,9 @@ func (s *Store) exclusive(ctx context.Context, doing string) (*state.Lock, error
 const changeTimeout = 2 * time.Minute
 
 func sortNumbers(list []uint64) { slices.Sort(list) }
+
+// Empty reports whether nothing was ever kept here.
+func (s *Store) Empty(ctx context.Context) (bool, error) {
+	x, err := s.index(ctx)
+	return x == nil && err == nil, err
+}

@@ -1,0 +1,390 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/mobileops/mobileops/internal/cli/app"
+	"github.com/mobileops/mobileops/internal/cli/moment"
+	"github.com/mobileops/mobileops/internal/failure"
+	engine "github.com/mobileops/mobileops/internal/logs"
+	"github.com/mobileops/mobileops/internal/logs/event"
+	"github.com/mobileops/mobileops/internal/logs/format"
+	"github.com/mobileops/mobileops/internal/logs/query"
+	"github.com/mobileops/mobileops/internal/logs/store"
+	"github.com/mobileops/mobileops/internal/ui"
+	"github.com/spf13/cobra"
+)
+
+// Formats that search has beside the usual ones.
+const (
+	formatCSV    ui.Format = "csv"
+	formatExport ui.Format = "export"
+)
+
+type searchOptions struct {
+	since, until         string
+	sources, units       []string
+	fields               []string
+	severity             string
+	count                bool
+	top                  string
+	histogram            string
+	after, before, both  int
+	fold, word, regex    bool
+	limit                int
+	follow               bool
+	files, text, hidden  bool
+	journal              []string
+	withSource, noSource bool
+}
+
+func newSearch(a *app.App) *cobra.Command {
+	var opts searchOptions
+	cmd := a.Command(app.Spec{
+		Use:   "search [EXPR] [flags] | search --files EXPR PATH...",
+		Short: "Find records in collected logs, a journal or plain files",
+		Long: `Find records in collected logs, a journal or plain files, the oldest first.
+
+EXPR is plain text, as for grep -F; several words must all occur. Fields are
+compared by field=value, field:text, ranges and networks, and and, or, not and
+parentheses combine them; a pipeline such as "| stats count() by user" makes a
+table. docs/query.md has the whole language. With -e EXPR is one regular
+expression (RE2) instead.
+
+What was collected is searched, see mobileops logs collect. --journal reads
+files of the systemd journal instead, --files plain and compressed files, as
+they are.
+
+Text output has the records as they were written, so that it can be piped as
+those of grep; those of the journal are shown in short form. On a terminal each
+line is headed by its source when there are several.`,
+		Example: `
+mobileops logs search 203.0.113.77                       # an address, everywhere
+mobileops logs search 'Failed password' --since 24h --count
+mobileops logs search 'unit=ssh.service severity>=warning' --since 2026-11-20
+mobileops logs search 'addr in 10.0.0.0/8 | stats count() by user | sort -count' --since 7d
+mobileops logs search -e 'uid=\d+ .*sudo' -C 3            # a regular expression, with context
+mobileops logs search --histogram 1h error --since 2d
+mobileops logs search --journal /mnt/image/var/log/journal sshd --output export | systemd-journal-remote -o found.journal -
+mobileops logs search --files -i 'out of memory' /var/log
+15 * * * * root mobileops logs search --quiet --since 1h 'POSSIBLE BREAK-IN'  # cron: mails what was found
+mobileops logs search 203.0.113.77 --output jsonl > /media/usb/evidence.jsonl  # runbook: keep what was found
+`,
+		Args: cobra.ArbitraryArgs,
+		Statuses: []app.Status{
+			{Code: 0, Text: "there is a match"},
+			{Code: 1, Text: "there is none"},
+			{Code: 5, Text: "the store was altered: a segment is missing or not the one that was written"},
+			{Code: 6, Text: "something could not be read, and is named: the result is partial"},
+			{Code: 7, Text: "nothing was collected yet, or the key to read it is missing"},
+		},
+		Files:    []string{storeFiles, stateFile},
+		Run:      func(ctx context.Context, args []string) error { return runSearch(ctx, a, &opts, args) },
+		Complete: func(_ context.Context, args []string, word string) []string { return opts.complete(args, word) },
+	})
+	opts.addFlags(a, cmd)
+	return cmd
+}
+
+func (o *searchOptions) addFlags(a *app.App, cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringVar(&o.since, "since", "", "only records of `WHEN` or later: a span such as 90m, 24h or 7d, or a date")
+	fs.StringVar(&o.until, "until", "", "only records before `WHEN`")
+	fs.StringArrayVar(&o.sources, "source", nil, "only records of `SOURCE`, as mobileops logs sources lists it; * stands for anything; may be repeated")
+	fs.StringArrayVar(&o.units, "unit", nil, "only records of the unit or container `UNIT`; * stands for anything; may be repeated")
+	fs.StringArrayVar(&o.fields, "field", nil, "only records whose field has a value, `NAME=VALUE`; may be repeated")
+	app.Choice(cmd, fs, &o.severity, "severity", "", []string{"emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"}, "only records of `SEVERITY` or worse")
+	fs.BoolVarP(&o.fold, "ignore-case", "i", false, "letters match in either case")
+	fs.BoolVarP(&o.word, "word", "w", false, "match whole words only")
+	fs.BoolVarP(&o.regex, "regex", "e", false, "EXPR is one regular expression")
+	fs.IntVarP(&o.after, "after", "A", 0, "also `N` records of the source after each match")
+	fs.IntVarP(&o.before, "before", "B", 0, "also `N` records of the source before each match")
+	fs.IntVarP(&o.both, "context", "C", 0, "also `N` records of the source around each match")
+	fs.BoolVarP(&o.count, "count", "c", false, "print only how many records match")
+	fs.StringVar(&o.top, "top", "", "print how often each value of `FIELD` occurs, the most frequent first")
+	fs.StringVar(&o.histogram, "histogram", "", "print how many records match in each `SPAN` of time, such as 1h")
+	fs.IntVarP(&o.limit, "limit", "n", 0, "end after `N` matches (0: none)")
+	fs.BoolVarP(&o.follow, "follow", "f", false, "go on with what is collected from now on, until interrupted")
+	fs.BoolVar(&o.files, "files", false, "search the files and directories that follow EXPR, not the store")
+	fs.BoolVar(&o.text, "text", false, "with --files: search binary files as text")
+	fs.BoolVar(&o.hidden, "hidden", false, "with --files: also files whose name begins with a dot")
+	fs.StringArrayVar(&o.journal, "journal", nil, "search the systemd journal in `DIR`, or one of its files; may be repeated")
+	fs.BoolVarP(&o.withSource, "with-source", "H", false, "head each line with its source")
+	fs.BoolVar(&o.noSource, "no-source", false, "do not, on a terminal either")
+	app.Choice(cmd, fs, (*string)(&a.Streams.Format), "output", string(ui.Text),
+		[]string{string(ui.Text), string(ui.JSON), string(ui.JSONL), string(formatCSV), string(formatExport)}, "print records as `FORMAT`")
+	app.CompleteDirs(cmd, "journal")
+	app.CompleteValues(cmd, "since", "15m", "1h", "24h", "7d")
+	app.CompleteValues(cmd, "histogram", "1m", "10m", "1h", "1d")
+	a.CompleteFlag(cmd, "top", func(context.Context, []string, string) []string { return query.Complete("") })
+	a.CompleteFlag(cmd, "source", func(ctx context.Context, _ []string, _ string) []string { return knownSources(ctx, a) })
+}
+
+func (o *searchOptions) complete(args []string, word string) []string {
+	if o.files && len(args) > 0 {
+		return app.Files()
+	}
+	if len(args) > 0 {
+		return nil
+	}
+	at := strings.LastIndexAny(word, " (|") + 1
+	var words []string
+	for _, c := range query.Complete(word[at:]) {
+		words = append(words, word[:at]+c)
+	}
+	return words
+}
+
+func runSearch(ctx context.Context, a *app.App, o *searchOptions, args []string) error {
+	c, err := a.Config()
+	if err != nil {
+		return err
+	}
+	expr, paths, err := o.arguments(args)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	q, err := o.query(expr, now, zoneOf(c))
+	if err != nil {
+		return o.pointed(a, expr, err)
+	}
+	opts := engine.Options{Query: q, Before: max(o.before, o.both), After: max(o.after, o.both), Limit: o.limit, CountOnly: o.count && q.Pipeline() == nil}
+	if opts.Since, opts.Until, err = o.times(now); err != nil {
+		return err
+	}
+	since, until := q.TimeRange()
+	opts.Since, opts.Until = max(opts.Since, since), min(opts.Until, until)
+	opts.Fill = fillOf
+	p := newPrinter(a, o, q)
+	opts.Parse = p.parses()
+	report, err := o.search(ctx, a, opts, paths, zoneOf(c), p)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return errors.Join(err, p.end(report))
+	}
+	if perr := p.end(report); perr != nil {
+		return perr
+	}
+	if err != nil {
+		return err
+	}
+	return verdict(a, q, report)
+}
+
+// arguments takes the expression and the paths from what was typed.
+func (o *searchOptions) arguments(args []string) (expr string, paths []string, err error) {
+	switch {
+	case o.files && len(o.journal) > 0:
+		return "", nil, app.UsageError("--files and --journal: search one of them")
+	case o.files && len(args) == 0:
+		return "", nil, app.UsageError("--files needs EXPR and the files: mobileops logs search --files EXPR PATH...")
+	case o.files && len(args) == 1:
+		return args[0], []string{"."}, nil
+	case o.files:
+		return args[0], args[1:], nil
+	case len(args) > 1:
+		return "", nil, failure.Hint(app.UsageError("%d expressions: write them as one", len(args)),
+			fmt.Sprintf("mobileops logs search '%s', or with files: --files EXPR PATH", strings.Join(args, " ")))
+	case len(args) == 1:
+		expr = args[0]
+	}
+	for _, n := range []int{o.after, o.before, o.both, o.limit} {
+		if n < 0 {
+			return "", nil, app.UsageError("a number of records cannot be negative")
+		}
+	}
+	return expr, nil, nil
+}
+
+// query reads the expression and adds what flags ask for.
+func (o *searchOptions) query(expr string, now time.Time, zone *time.Location) (*query.Query, error) {
+	opts := query.Options{Fold: o.fold, Word: o.word, Regex: o.regex, Now: now, Zone: zone}
+	q, err := query.Parse(expr, opts)
+	if err != nil {
+		return nil, err
+	}
+	var filters []query.Filter
+	add := func(name string, values ...string) error {
+		f, err := query.Field(name, query.Options{Now: now, Zone: zone}, values...)
+		if err != nil {
+			return failure.Errorf(failure.Usage, "--field %s=%s: %w", name, strings.Join(values, ","), err)
+		}
+		filters = append(filters, f)
+		return nil
+	}
+	if len(o.sources) > 0 {
+		if err := add("source", o.sources...); err != nil {
+			return nil, err
+		}
+	}
+	if len(o.units) > 0 {
+		if err := add("unit", o.units...); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range o.fields {
+		name, value, ok := strings.Cut(f, "=")
+		if !ok {
+			return nil, app.UsageError("--field %q is not NAME=VALUE", f)
+		}
+		if err := add(name, value); err != nil {
+			return nil, err
+		}
+	}
+	if o.severity != "" {
+		s, _ := query.SeverityNamed(o.severity)
+		filters = append(filters, query.SeverityAtLeast(s))
+	}
+	q = q.And(filters...)
+	if o.top != "" && o.histogram != "" || (o.top != "" || o.histogram != "") && o.count {
+		return nil, app.UsageError("--count, --top and --histogram: ask for one of them")
+	}
+	if o.histogram != "" {
+		return q.Then("histogram " + o.histogram)
+	}
+	if o.top != "" {
+		return q.Then("top 20 " + o.top)
+	}
+	return q, nil
+}
+
+// pointed adds a line under the expression that points at what is wrong.
+func (o *searchOptions) pointed(a *app.App, expr string, err error) error {
+	var wrong *query.Error
+	if errors.As(err, &wrong) && a.Streams.Format == ui.Text && !strings.Contains(err.Error(), "--field") {
+		fmt.Fprintln(a.Streams.Err, wrong.Pointer(expr))
+	}
+	return err
+}
+
+// times reads --since and --until, as nanoseconds.
+func (o *searchOptions) times(now time.Time) (since, until int64, err error) {
+	since, until = math.MinInt64, math.MaxInt64
+	if o.since != "" {
+		t, ok := moment.Past(o.since, now, false)
+		if !ok {
+			return 0, 0, app.UsageError("bad value %q for --since: a span such as 24h or 7d, or a date such as 2026-05-01", o.since)
+		}
+		since = t.UnixNano()
+	}
+	if o.until != "" {
+		t, ok := moment.Past(o.until, now, true)
+		if !ok {
+			return 0, 0, app.UsageError("bad value %q for --until: a span such as 24h or 7d, or a date such as 2026-05-01", o.until)
+		}
+		until = t.UnixNano()
+	}
+	if since >= until {
+		return 0, 0, app.UsageError("--since %s is not before --until %s", o.since, o.until)
+	}
+	return since, until, nil
+}
+
+// search searches where it is asked to.
+func (o *searchOptions) search(ctx context.Context, a *app.App, opts engine.Options, paths []string, zone *time.Location, p printer) (engine.Report, error) {
+	switch {
+	case len(o.journal) > 0:
+		return engine.SearchJournal(ctx, o.journal, o.follow, opts, p.match)
+	case o.files && o.follow:
+		return engine.Report{}, failure.Hint(app.UsageError("--follow does not go with --files"), "collect them, or use tail -F FILE | grep")
+	case o.files:
+		return engine.SearchFiles(ctx, engine.FileOptions{Paths: paths, Stdin: a.Streams.In, Text: o.text, Hidden: o.hidden, Zone: zone, Formats: format.Builtin}, opts, p.match)
+	}
+	s, _, err := openStore(a)
+	if err != nil {
+		return engine.Report{}, err
+	}
+	snap, err := s.Snapshot(ctx, wanted(&opts))
+	if err != nil {
+		return engine.Report{}, err
+	}
+	defer snap.Close()
+	corpus, err := engine.Stored(ctx, snap)
+	if err != nil && corpus == nil {
+		return engine.Report{}, err
+	}
+	if len(corpus.Segments) == 0 && len(corpus.Loose) == 0 && len(snap.Problems) == 0 && err == nil {
+		if empty, eerr := s.Empty(ctx); eerr != nil || empty {
+			return engine.Report{}, errors.Join(eerr, failure.Hint(failure.New(failure.NotReady, "nothing was collected yet"),
+				"collect the logs of this host: mobileops logs collect --once; or search files as they are: --files, --journal"))
+		}
+	}
+	if o.follow {
+		if opts.Query.Pipeline() != nil || opts.CountOnly {
+			return engine.Report{}, app.UsageError("--follow does not go with --count, --top, --histogram or a pipeline")
+		}
+		return engine.Follow(ctx, snap, corpus, opts, p.match)
+	}
+	report, serr := engine.Search(ctx, corpus, opts, p.match)
+	if err != nil {
+		report.Problems = append(report.Problems, engine.Problem{Name: "the write-ahead log", Err: err})
+	}
+	for _, e := range snap.Problems {
+		report.Problems = append(report.Problems, engine.Problem{Name: "the store", Err: e})
+	}
+	return report, serr
+}
+
+// wanted is what a search needs of the store.
+func wanted(o *engine.Options) store.Range {
+	r := store.Range{Since: o.Since, Until: o.Until, Sources: o.Query.Sources()}
+	if r.Until != math.MaxInt64 {
+		r.Until-- // inclusive there
+	}
+	return r
+}
+
+// verdict says what could not be searched, and turns the result into a status.
+func verdict(a *app.App, q *query.Query, r engine.Report) error {
+	kind := failure.None
+	if r.Matches == 0 {
+		kind = failure.No
+		for _, note := range q.Notes() {
+			a.Streams.Notice("mobileops: logs search: %s", note)
+		}
+	}
+	for i, p := range r.Problems {
+		k := failure.Incomplete
+		if errors.Is(p.Err, store.ErrTampered) {
+			k = failure.Untrustworthy
+		} else if failure.KindOf(p.Err) == failure.NotReady {
+			k = failure.NotReady
+		}
+		kind = failure.Worse(kind, k)
+		if i < 20 {
+			a.Streams.Notice("mobileops: logs search: %s", ui.Escape(p.Error()))
+		} else if i == 20 {
+			a.Streams.Notice("mobileops: logs search: %d more could not be searched", len(r.Problems)-20)
+		}
+	}
+	if r.Table != nil && r.Table.Partial {
+		a.Streams.Notice("mobileops: logs search: the table is not whole: %s", r.Table.Why)
+		kind = failure.Worse(kind, failure.Incomplete)
+	}
+	if kind == failure.None {
+		return nil
+	}
+	return failure.Silent(kind)
+}
+
+// fillOf returns what finds the fields of events of a format. The formats are
+// read when the first event is asked.
+func fillOf(name string) func(*event.Event) {
+	if name == engine.JournalFormat {
+		return engine.FillJournal
+	}
+	return func(e *event.Event) {
+		if set, err := format.Builtin(); err == nil {
+			if f, ok := set.Lookup(name); ok {
+				f.Fill(e)
+				return
+			}
+		}
+		e.Message, e.Severity = e.Raw, event.NoSeverity
+	}
+}
