@@ -34,6 +34,9 @@ func (c *chain) extend(n uint64) error {
 	if c.extra != 0 {
 		have = 1
 	}
+	if c == &c.f.entries && len(c.arrays) == 0 {
+		c.head = c.f.counter(headerEntryArray) // may not have been there before
+	}
 	at := c.head
 	if k := len(c.arrays); k > 0 {
 		last := c.arrays[k-1]

@@ -147,7 +147,7 @@ func (q *query) scan(f *file) ([][]uint64, error) {
 		dataEnd := at
 		for at < end && at <= tail {
 			o, err := f.object(at, 0)
-			if err != nil && at == tail && f.m[headerState] == stateOnline {
+			if err != nil && at == tail && f.writing() {
 				at = tail + 8 // it is just being written
 				break
 			}

@@ -107,11 +107,13 @@ func (f *file) readHeader() error {
 	if f.first < headerMin || f.first%8 != 0 || f.first > uint64(len(f.m)) {
 		return f.bad(headerSize, "impossible size of header: %d bytes", f.first)
 	}
-	if arena := le.Uint64(f.m[headerArenaSize:]); arena > uint64(len(f.m))-f.first {
+	arena := le.Uint64(f.m[headerArenaSize:])
+	short := func() bool { return arena > uint64(len(f.m))-f.first }
+	if short() && !(f.grow() && !short()) {
 		// Everything that is still there is read nevertheless.
 		f.report(f.bad(uint64(len(f.m)), "the file ends before its %d bytes of objects do", arena))
 	}
-	f.entries = chain{f: f, head: le.Uint64(f.m[headerEntryArray:])}
+	f.entries = chain{f: f}
 	return nil
 }
 
@@ -170,6 +172,9 @@ func (f *file) counter(at int) uint64 {
 	}
 	return 0
 }
+
+// writing reports whether the file is being written, or its writer died.
+func (f *file) writing() bool { return len(f.m) >= headerMin && f.m[headerState] == stateOnline }
 
 // object returns the object at an offset when it is of a type (0: of any).
 func (f *file) object(offset uint64, want byte) ([]byte, error) {

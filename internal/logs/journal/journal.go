@@ -44,7 +44,7 @@
 // well, for everything that this package does and in the functions that it
 // calls with bytes of a mapped file.
 //
-// A Set and its entries belong to one goroutine.
+// A Set and its entries are for one goroutine at a time.
 package journal
 
 import (

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
 
 	"github.com/mobileops/mobileops/internal/logs/event"
+	"github.com/mobileops/mobileops/internal/logs/format"
 )
 
 // Format is the name of the format of the records that Entry.Record makes.
@@ -167,31 +167,43 @@ func (p *Parsed) AppendExport(dst []byte, variant Export) []byte {
 // Fill sets what the fields of a record say about an event: it is made for
 // event.Event.Fill. Of a damaged record it sets what can be read.
 func Fill(e *event.Event) {
-	e.Severity, e.Fields = event.NoSeverity, e.Fields[:0]
-	var unit, userUnit, ownUnit, identifier, comm, pid, syslogPID, uid []byte
-	places := map[string]*[]byte{
-		"_SYSTEMD_UNIT": &unit, "_SYSTEMD_USER_UNIT": &userUnit, "UNIT": &ownUnit,
-		"SYSLOG_IDENTIFIER": &identifier, "_COMM": &comm, "_PID": &pid, "SYSLOG_PID": &syslogPID,
-		"_UID": &uid, "MESSAGE": &e.Message,
-	}
-	e.Message = nil
+	e.Severity, e.Fields, e.Message = event.NoSeverity, e.Fields[:0], nil
+	var host, unit, userUnit, ownUnit, identifier, comm, pid, syslogPID, uid, priority []byte
 	eachField(Text(e.Raw), func(name, value []byte) {
 		e.Fields = append(e.Fields, event.Field{Name: string(name), Value: value})
-		if p := places[string(name)]; p != nil {
-			if *p == nil { // the first counts
-				*p = value
-			}
-			return
-		}
+		var place *[]byte
 		switch string(name) {
-		case "_HOSTNAME":
-			e.Host = string(value)
+		case "MESSAGE":
+			place = &e.Message
 		case "PRIORITY":
-			if len(value) == 1 && '0' <= value[0] && value[0] <= '7' {
-				e.Severity = event.Severity(value[0] - '0')
-			}
+			place = &priority
+		case "_HOSTNAME":
+			place = &host
+		case "_SYSTEMD_UNIT":
+			place = &unit
+		case "_SYSTEMD_USER_UNIT":
+			place = &userUnit
+		case "UNIT":
+			place = &ownUnit
+		case "SYSLOG_IDENTIFIER":
+			place = &identifier
+		case "_COMM":
+			place = &comm
+		case "_PID":
+			place = &pid
+		case "SYSLOG_PID":
+			place = &syslogPID
+		case "_UID":
+			place = &uid
+		}
+		if place != nil && *place == nil { // the first counts
+			*place = value
 		}
 	})
+	e.Host = string(host)
+	if len(priority) == 1 && '0' <= priority[0] && priority[0] <= '7' {
+		e.Severity = event.Severity(priority[0] - '0')
+	}
 	if e.Host == "" && e.Origin != nil {
 		e.Host = e.Origin.Host
 	}
@@ -199,7 +211,7 @@ func Fill(e *event.Event) {
 	e.Program = first(identifier, comm)
 	e.PID, _ = strconv.ParseInt(first(pid, syslogPID), 10, 64)
 	e.User = string(uid)
-	e.Addrs = addresses(e.Addrs[:0], e.Message)
+	e.Addrs = format.AppendAddrs(e.Addrs[:0], e.Message)
 }
 
 // first returns the first value that there is.
@@ -212,54 +224,7 @@ func first(values ...[]byte) string {
 	return ""
 }
 
-// addresses appends the network addresses in a text, each once. A port after
-// an address, brackets around it and a zone are not part of it.
-func addresses(dst []netip.Addr, text []byte) []netip.Addr {
-	for at := 0; at < len(text); {
-		if !addressByte(text[at]) {
-			at++
-			continue
-		}
-		end, dots, colons := at, 0, 0
-		for end < len(text) && addressByte(text[end]) {
-			switch text[end] {
-			case '.':
-				dots++
-			case ':':
-				colons++
-			}
-			end++
-		}
-		word := text[at:end]
-		// Part of a longer word: "node1.2.3.4" is not an address.
-		inWord := at > 0 && wordByte(text[at-1]) || end < len(text) && wordByte(text[end])
-		at = end
-		if inWord || dots < 3 && colons < 2 || len(word) > 64 {
-			continue
-		}
-		word = bytes.TrimRight(word, ".:")
-		if dots >= 3 && colons == 1 { // with a port
-			word, _, _ = bytes.Cut(word, []byte(":"))
-		}
-		a, err := netip.ParseAddr(string(word))
-		if err != nil {
-			continue
-		}
-		known := false
-		for _, have := range dst {
-			known = known || have == a
-		}
-		if !known {
-			dst = append(dst, a)
-		}
-	}
-	return dst
-}
-
-func addressByte(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F' || c == '.' || c == ':'
-}
-
+// wordByte reports whether c is a letter, a digit or an underscore.
 func wordByte(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'
 }

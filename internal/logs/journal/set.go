@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // maxFiles is how many files a Set reads at most, as JOURNAL_FILES_MAX.
@@ -31,13 +32,24 @@ type Set struct {
 
 	problems []error
 	damaged  int
-	perFile  map[string]int   // problems, by file; others by their text
-	refused  map[fileKey]bool // files that were reported and not opened
+	perFile  map[string]int     // problems, by file; others by their text
+	young    map[fileKey]*young // files that could not be opened
 	closed   bool
 }
 
 // fileKey is what a file is recognised by after it was renamed.
 type fileKey struct{ dev, ino uint64 }
+
+// young is a file that could not be opened. While the set is followed it may
+// just be being made.
+type young struct {
+	since time.Time
+	told  bool
+	seen  bool // when directories were listed last
+}
+
+// youth is how long a new file may be no journal before that is reported.
+const youth = 5 * time.Second
 
 // Open opens journal files. A path is a file, or a directory with files
 // (*.journal, *.journal~) and with directories of machines that have them. What
@@ -48,7 +60,7 @@ func Open(o Options, paths ...string) (*Set, error) {
 		o.MaxField = defaultMaxField
 	}
 	o.MaxField = min(o.MaxField, systemdMaxField)
-	s := &Set{opts: o, roots: paths, perFile: map[string]int{}, refused: map[fileKey]bool{}}
+	s := &Set{opts: o, roots: paths, perFile: map[string]int{}, young: map[fileKey]*young{}}
 	s.codec.max = o.MaxField
 	s.walk.s = s
 	for _, p := range paths {
@@ -207,14 +219,19 @@ func (s *Set) addFile(path string) {
 	}
 	f, err := openFile(path, s.problem)
 	if err != nil {
-		// A file that is just being made is tried again; it is told once.
-		if !s.refused[key] {
-			s.refused[key] = true
+		y := s.young[key]
+		if y == nil {
+			y = &young{since: time.Now()}
+			s.young[key] = y
+		}
+		y.seen = true
+		if !y.told && (s.watch.notify == nil || time.Since(y.since) > youth) {
+			y.told = true
 			s.problem(err)
 		}
 		return
 	}
-	delete(s.refused, key)
+	delete(s.young, key)
 	s.files = append(s.files, f)
 	s.walk.add(f)
 	for _, w := range s.searches {

@@ -68,7 +68,7 @@ func (c *codec) unzstd(packed []byte) (err error) {
 	}
 	c.trim()
 	c.buf, err = c.zstd.DecodeAll(packed, c.buf[:0])
-	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || len(c.buf) > c.max {
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || len(c.buf) > c.max {
 		return errTooLarge
 	}
 	return err

@@ -36,6 +36,9 @@ type stream struct {
 	end   uint64 // index of the first entry that is not looked at
 	seen  uint64 // number of entries in the file when it was drained
 	scan  uint64 // objects are looked at one by one from here; 0: entries are listed
+	// before says that an entry lies before where the walk began. Where entries
+	// are listed, that is known without asking.
+	before func(*head) bool
 
 	// list has those that pass of the entries before listed. The others are
 	// looked at one by one.
@@ -125,7 +128,8 @@ func (w *walk) beyond(st *stream) bool {
 	}
 	for w.place.exact {
 		c := order(&st.head, &st.f.seqnumID, &w.place.head, &w.place.seqnumID)
-		if c > 0 || w.s.opts.KeepAll && (c < 0 || st == w.current) {
+		// The order within a file is not in doubt.
+		if c > 0 || st == w.current || c < 0 && w.s.opts.KeepAll {
 			break
 		}
 		if !w.step(st) {
@@ -172,7 +176,7 @@ func (w *walk) raw(st *stream) (listed, ok bool) {
 				return false, true
 			}
 		}
-		if !f.entries.broken || st.next >= st.end {
+		if st.next >= st.end || !f.entries.broken && !w.short(st) {
 			return false, false
 		}
 		// The rest of the list is lost. The entries themselves may not be.
@@ -187,10 +191,23 @@ func (w *walk) raw(st *stream) (listed, ok bool) {
 		}
 		offset := st.scan
 		st.scan = next(offset, o)
-		if o[0] == typeEntry && offset > st.head.offset && w.take(st, offset) {
+		if o[0] == typeEntry && offset > st.head.offset && w.take(st, offset) && !st.before(&st.head) {
 			return false, true
 		}
 	}
+}
+
+// short reports whether the list of entries of a file ends before its entries
+// do. That the last one is not listed is usual: its writer had no room left, and
+// wrote it to the next file.
+func (w *walk) short(st *stream) bool {
+	last := st.f.counter(headerTailSeqnum)
+	if st.f.writing() || st.f.counter(headerEntries) != st.seen || last <= st.head.seqnum+1 {
+		return false
+	}
+	st.f.entries.broken = true
+	w.s.problem(st.f.bad(headerEntries, "the list of entries ends with entry %d, and the last one is %d", st.head.seqnum, last))
+	return true
 }
 
 // take makes an entry the head of a stream when it can be read.
@@ -204,7 +221,10 @@ func (w *walk) take(st *stream, offset uint64) bool {
 		w.s.problem(err)
 		return false
 	}
-	st.head.set(offset, o)
+	seqnum := st.head.seqnum
+	if st.head.set(offset, o); st.head.seqnum <= seqnum {
+		w.s.problem(st.f.bad(offset, "entry %d after entry %d", st.head.seqnum, seqnum))
+	}
 	return true
 }
 
@@ -222,47 +242,52 @@ func (w *walk) start(st *stream) {
 	if w.filter != nil {
 		w.filter.prepare(st)
 	}
-	i := w.find(f)
+	var i uint64
+	i, st.before = w.find(f)
 	if i == 0 {
 		return
 	}
 	if i >= f.entries.n {
 		st.at = len(st.list)
 	} else {
-		offset := f.entries.item(i)
-		st.at, _ = slices.BinarySearch(st.list, offset)
+		st.at, _ = slices.BinarySearch(st.list, f.entries.item(i))
 	}
 	st.next = max(st.next, i)
 	// Entries are numbered in the order in which they lie, so the one before
 	// says what has been passed.
-	if o, err := f.entry(f.entries.item(i - 1)); err == nil {
-		st.head.set(f.entries.item(i-1), o)
+	offset := f.entries.item(i - 1)
+	if o, err := f.entry(offset); err == nil {
+		st.head.set(offset, o)
 	}
 }
 
-// find returns the index of the first entry of a file that is not before the
-// place of the walk.
-func (w *walk) find(f *file) uint64 {
-	c, p := &f.entries, &w.place
+// find returns the index of the first listed entry of a file that is not before
+// the place of the walk, and what tells whether an entry is before it.
+func (w *walk) find(f *file) (uint64, func(*head) bool) {
+	c, p := &f.entries, w.place
+	before := func(*head) bool { return false }
 	if w.restore != nil {
 		seqnum, known := w.restore[f.id]
 		if !known {
-			return 0
+			return 0, before
 		}
-		return c.bisect(func(h *head) bool { return h.seqnum <= seqnum })
+		before = func(h *head) bool { return h.seqnum <= seqnum }
+		return c.bisect(before), before
 	}
 	if p.hasSeqnum && f.seqnumID == p.seqnumID {
-		return c.bisect(func(h *head) bool { return h.seqnum < p.seqnum })
+		before = func(h *head) bool { return h.seqnum < p.seqnum }
+		return c.bisect(before), before
 	}
 	if p.hasMonotonic {
 		if i, ok := w.findMonotonic(f); ok {
-			return i
+			return i, func(h *head) bool { return h.boot == p.boot && h.monotonic < p.monotonic }
 		}
 	}
 	if p.hasRealtime {
-		return c.bisect(func(h *head) bool { return h.realtime < p.realtime })
+		before = func(h *head) bool { return h.realtime < p.realtime }
+		return c.bisect(before), before
 	}
-	return 0
+	return 0, before
 }
 
 // findMonotonic is find by the clock since boot, among the entries of the boot.

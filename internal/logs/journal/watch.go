@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -96,10 +97,20 @@ func (s *Set) wait(ctx context.Context, w *walk) error {
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		if named(buf[:max(n, 0)]) || time.Since(s.watch.scanned) > rescanInterval {
+		if named(buf[:max(n, 0)]) || s.growing() || time.Since(s.watch.scanned) > rescanInterval {
 			s.rescan(w)
 		}
 	}
+}
+
+// growing reports whether there is a file that may still become a journal.
+func (s *Set) growing() bool {
+	for _, y := range s.young {
+		if !y.told {
+			return true
+		}
+	}
+	return false
 }
 
 // named reports whether notices are about more than what is in files.
@@ -135,12 +146,16 @@ func (s *Set) rescan(w *walk) {
 	for _, f := range s.files {
 		f.gone = true
 	}
+	for _, y := range s.young {
+		y.seen = false
+	}
 	for _, p := range s.roots {
 		s.watch.directory(p)
 		if err := s.addRoot(p); err != nil {
 			s.problem(err)
 		}
 	}
+	maps.DeleteFunc(s.young, func(_ fileKey, y *young) bool { return !y.seen })
 	for _, st := range slices.Clone(w.streams) {
 		done := false
 		s.guarded(func() { done = st.f.gone && st.finished() })
