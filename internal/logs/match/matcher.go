@@ -22,10 +22,10 @@ func (p *Pattern) NewMatcher() *Matcher { return &Matcher{p: p} }
 func (m *Matcher) Match(text []byte) bool {
 	switch {
 	case m.p.literal:
-		return m.p.finder.next(text, 0) >= 0
+		return m.p.seeker.next(text, 0) >= 0
 	case m.p.prog.everyLine:
 		return true
-	case m.p.finder != nil && m.p.finder.next(text, 0) < 0:
+	case m.p.seeker != nil && m.p.seeker.next(text, 0) < 0:
 		return false
 	case len(text) == 0:
 		return m.line(text)
@@ -43,10 +43,10 @@ func (m *Matcher) NextLine(buf []byte, from int) (start, end int) {
 	case from >= len(buf):
 		return -1, -1
 	case m.p.literal:
-		at = m.p.finder.next(buf, from)
+		at = m.p.seeker.next(buf, from)
 	case m.p.prog.everyLine:
 		at = from
-	case m.p.finder != nil:
+	case m.p.seeker != nil:
 		return m.proposals(buf, from)
 	default:
 		return m.automaton(buf, from)
@@ -71,7 +71,7 @@ func (m *Matcher) CountLines(buf []byte) int {
 	}
 	// Nobody asks where the lines begin.
 	for from := 0; ; n++ {
-		at := m.p.finder.next(buf, from)
+		at := m.p.seeker.next(buf, from)
 		if at < 0 {
 			return n
 		}
@@ -98,7 +98,7 @@ const tooMany = 1 << 16
 func (m *Matcher) proposals(buf []byte, from int) (start, end int) {
 	for from < len(buf) {
 		if m.proposed > tooMany {
-			if m.proposed > m.passed/3 {
+			if m.proposed > m.passed/4*3 {
 				start, end = m.automaton(buf, from)
 				// Sooner or later the proposals get another chance.
 				if end < 0 {
@@ -110,15 +110,18 @@ func (m *Matcher) proposals(buf []byte, from int) (start, end int) {
 			}
 			m.proposed, m.passed = 0, 0
 		}
-		at := m.p.finder.next(buf, from)
+		at := m.p.seeker.next(buf, from)
 		if at < 0 {
 			return -1, -1
 		}
-		start, end = lineStart(buf, from, at), lineEnd(buf, at)
+		end = lineEnd(buf, at)
+		if start = at; !m.p.prefix {
+			start = lineStart(buf, from, at)
+		}
 		m.proposed += end - start + 1
 		m.passed += end - from + 1
 		if m.line(buf[start:end]) {
-			return start, end
+			return lineStart(buf, from, start), end
 		}
 		from = end + 1
 	}
@@ -171,11 +174,11 @@ func (m *Matcher) automaton(buf []byte, from int) (start, end int) {
 // same place; -1, -1 when there is none. What stands before from counts for
 // conditions like \b and ^.
 func (m *Matcher) Find(text []byte, from int) (start, end int) {
-	if m.p.literal {
-		if start = m.p.finder.next(text, from); start < 0 {
+	if f, ok := m.p.seeker.(*finder); ok && m.p.literal {
+		if start = f.next(text, from); start < 0 {
 			return -1, -1
 		}
-		return start, start + len(m.p.finder.lit.Text)
+		return start, start + len(f.lit.Text)
 	}
 	if m.tracer == nil {
 		m.tracer = newTracer(m.p.prog)

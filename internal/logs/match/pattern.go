@@ -52,14 +52,21 @@ func (e *Error) Unwrap() error { return e.Err }
 type Pattern struct {
 	need Need
 	prog *program // what the pattern is as an expression
-	// finder finds the pattern when there is just one literal to look for, and
-	// what lines with a match contain otherwise; nil if that is of no use.
-	finder *finder
-	// literal says that what finder finds is a match.
-	literal bool
+	// seeker finds what lines with a match contain; nil if that is of no use.
+	seeker seeker
+	// literal says that what the seeker finds is a match already, and prefix
+	// that no match of its line begins before.
+	literal, prefix bool
 	// slow is the expression for package regexp, which decides line by line
 	// when the automaton would need too many states.
 	slow func() *regexp.Regexp
+}
+
+// seeker looks for literals: finder and teddy.
+type seeker interface {
+	// next returns where an occurrence begins at or after from, in the line of
+	// the first one, or -1. from begins a line.
+	next(buf []byte, from int) int
 }
 
 // Compile reads a pattern. Errors are *Error and say what is wrong, and where.
@@ -97,14 +104,42 @@ func Compile(pattern string, o Options) (*Pattern, error) {
 	if p.prog.everyLine {
 		p.need = Need{Exact: true}
 	}
+	p.chooseSeeker(re)
+	return p, nil
+}
+
+// chooseSeeker finds out what is best looked for in a text to find the lines
+// that may match.
+func (p *Pattern) chooseSeeker(re *syntax.Regexp) {
+	if p.need.Exact && len(p.need.Clauses) > 0 {
+		c := p.need.Clauses[0]
+		if len(c) == 1 {
+			p.seeker, p.literal = newFinder(c[0]), true
+		} else if t := newTeddy(c); t != nil {
+			p.seeker, p.literal = t, true
+		}
+		return
+	}
 	single := slices.DeleteFunc(slices.Clone(p.need.Clauses), func(c Clause) bool { return len(c) > 1 })
 	if c := rarest(single); c != nil {
-		f := newFinder(c[0])
-		if p.literal = p.need.Exact; p.literal || f.rare >= minRarity {
-			p.finder = f
+		if f := newFinder(c[0]); f.rare >= minRarity {
+			p.seeker = f
 		}
 	}
-	return p, nil
+	if p.seeker == nil {
+		if t := newTeddy(rarest(p.need.Clauses)); t != nil {
+			p.seeker = t
+		}
+		return
+	}
+	if p.prog.looksBack || p.prog.lineBegin {
+		return
+	}
+	if set := leading(re); len(set) == 1 && len(set[0].Text) > 1 {
+		if f := newFinder(set[0]); f.rare >= minRarity && f.rare+32 >= p.seeker.(*finder).rare {
+			p.seeker, p.prefix = f, true
+		}
+	}
 }
 
 // minRarity is how rare a pair of bytes has to be for its lines to be tried one
@@ -124,7 +159,7 @@ func literalOf(pattern string, o Options) Literal {
 func compileLiteral(lit Literal) *Pattern {
 	return &Pattern{
 		need:    Need{Clauses: []Clause{{lit}}, Exact: true},
-		finder:  newFinder(lit),
+		seeker:  newFinder(lit),
 		literal: true,
 	}
 }

@@ -362,3 +362,69 @@ func FuzzMatch(f *testing.F) {
 		}
 	})
 }
+
+func TestWindowsInAssemblerAndPortable(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	for range 20000 {
+		text := make([]byte, 3+r.IntN(300))
+		for i := range text {
+			text[i] = "abcABC\xe1x"[r.IntN(8)]
+			if r.IntN(3) > 0 {
+				text[i] = 'x'
+			}
+		}
+		var masks windowMasks
+		for bucket := range 1 + r.IntN(8) {
+			for k := range windowBytes {
+				b := "abcABC\xe1"[r.IntN(7)]
+				masks[k][0][b&15] |= 1 << bucket
+				masks[k][1][b>>4] |= 1 << bucket
+			}
+		}
+		n := len(text) - 2
+		if got, want := indexWindow(text, n, &masks), indexWindowSlow(text, n, &masks); got != want {
+			t.Fatalf("indexWindow(%q, %d, %v) = %d, want %d", text, n, masks, got, want)
+		}
+	}
+}
+
+// Choices of literals, as words and in either case, and expressions that need
+// one of several.
+func TestRandomChoices(t *testing.T) {
+	r := rand.New(rand.NewPCG(13, 14))
+	words := []string{"error", "Failed", "panic", "denied", "zzz", "abcdef", "10.0.0.1", "日本語", "x=1y", "quit", "k3s", "fail"}
+	few := append([]string{"er", "ror", "fai", " ", "_", "ERROR", "panicked", "ſ"}, words...)
+	seekers := map[string]int{}
+	for range 1500 {
+		var choice []string
+		for range 1 + r.IntN(6) {
+			choice = append(choice, regexp.QuoteMeta(words[r.IntN(len(words))]))
+		}
+		pattern := strings.Join(choice, "|")
+		switch r.IntN(4) {
+		case 0:
+			pattern = `(` + pattern + `)\d`
+		case 1:
+			pattern = `[a-z](` + pattern + `) `
+		case 2:
+			pattern = words[r.IntN(len(words))] + `\d*(` + pattern + `)`
+		}
+		o := Options{Regex: true, Fold: r.IntN(3) == 0, Word: r.IntN(3) == 0}
+		p, err := Compile(pattern, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seekers[fmt.Sprintf("%T %v %v", p.seeker, p.literal, p.prefix)]++
+		ref := reference(t, pattern, o)
+		m := p.NewMatcher()
+		for range 20 {
+			if err := check(t, p, m, ref, randomText(r, few)); err != nil {
+				t.Fatalf("%q %+v: %v", pattern, o, err)
+			}
+		}
+	}
+	t.Log(seekers)
+	if hasTeddy() && len(seekers) < 5 {
+		t.Errorf("ways of searching that were met: %v", seekers)
+	}
+}

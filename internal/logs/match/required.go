@@ -190,6 +190,26 @@ func sequence(parts []required) required {
 	return all
 }
 
+// leading returns the texts of which one is the beginning of every match; nil
+// when they are too many or not known.
+func leading(re *syntax.Regexp) []Literal {
+	switch re.Op {
+	case syntax.OpCapture, syntax.OpPlus:
+		return leading(re.Sub[0])
+	case syntax.OpConcat:
+		set := []Literal{{}}
+		for _, sub := range re.Sub {
+			part := takeApart(sub).set
+			if part == nil || len(part)*len(set) > maxProduct {
+				break
+			}
+			set, _ = product(set, part)
+		}
+		return set
+	}
+	return takeApart(re).set
+}
+
 // product is each text of a followed by each of b. It is not exact when one of
 // two texts minds the case of its letters and the other does not.
 func product(a, b []Literal) (set []Literal, exact bool) {
