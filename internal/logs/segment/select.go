@@ -99,8 +99,8 @@ func (b *Block) Select(q *Search) (Selection, error) {
 
 // candidate is a way that columns and filter do not rule out.
 type candidate struct {
-	constraints  []constraint
-	unsure, fold bool
+	constraints []constraint
+	fold        bool
 }
 
 // choose returns which records of a template have a literal of every clause.
@@ -125,11 +125,11 @@ func (b *Block) choose(i int, q *Search) (result chosen, unsure bool, err error)
 				if !ok {
 					return true
 				}
-				if len(w.constraints) == 0 && !w.unsure {
+				if len(w.constraints) == 0 {
 					everywhere = true
 					return false
 				}
-				ways = append(ways, candidate{append([]constraint(nil), w.constraints...), w.unsure, l.fold})
+				ways = append(ways, candidate{append([]constraint(nil), w.constraints...), l.fold})
 				return true
 			})
 			if failed != nil {
@@ -159,28 +159,30 @@ func (b *Block) choose(i int, q *Search) (result chosen, unsure bool, err error)
 			setAll(one, t.count)
 			for _, c := range w.constraints {
 				hits := b.bitmap(t.count)
-				if err := b.find(t, c, w.fold, hits); err != nil {
+				if err := b.find(i, c, w.fold, hits); err != nil {
 					return chosen{}, false, err
 				}
-				for i := range one {
-					one[i] &= hits[i]
+				for k := range one {
+					one[k] &= hits[k]
 				}
 			}
-			unsure = unsure || w.unsure && !none(one)
-			for i := range any {
-				any[i] |= one[i]
+			for k := range any {
+				any[k] |= one[k]
 			}
 		}
-		for i := range result.bits {
-			result.bits[i] &= any[i]
+		for k := range result.bits {
+			result.bits[k] &= any[k]
 		}
 	}
-	return result, unsure, nil
+	return result, false, nil
 }
 
 // possible says whether the columns may have what a way asks for.
 func (b *Block) possible(q *Search, t *packedTemplate, w way, fold bool) (bool, error) {
 	for _, c := range w.constraints {
+		if c.column == inTime {
+			continue
+		}
 		col, err := b.column(t.columns + c.column)
 		if err != nil {
 			return false, err
@@ -242,8 +244,13 @@ func hasLetter(text []byte) bool {
 	return false
 }
 
-// find sets the bits of the records whose value in a column is as asked.
-func (b *Block) find(t *packedTemplate, c constraint, fold bool, hits []uint64) error {
+// find sets the bits of the records of template i whose value in a column, or
+// whose time, is as asked.
+func (b *Block) find(i int, c constraint, fold bool, hits []uint64) error {
+	t := &b.templates[i]
+	if c.column == inTime {
+		return b.findTime(uint32(i), c, fold, hits)
+	}
 	col, err := b.values(t.columns + c.column)
 	if err != nil {
 		return err
@@ -314,11 +321,35 @@ func setAll(set []uint64, n int) {
 	}
 }
 
-func none(set []uint64) bool {
-	for _, w := range set {
-		if w != 0 {
-			return false
+// findTime sets the bits of the records of a template whose time has a text at
+// a place.
+func (b *Block) findTime(template uint32, c constraint, fold bool, hits []uint64) error {
+	if err := b.loadRows(); err != nil {
+		return err
+	}
+	if err := b.loadTimes(); err != nil {
+		return err
+	}
+	var last moment
+	known, same := false, false
+	for i, ref := range b.rows {
+		if ref.template != template {
+			continue
+		}
+		m := moment(b.times[i].time + b.times[i].written)
+		if !known || m != last {
+			b.raw = c.layout.append(b.raw[:0], m)
+			text := b.raw[c.from:][:len(c.text)]
+			if fold {
+				for k := range text {
+					text[k] = lower(text[k])
+				}
+			}
+			known, last, same = true, m, string(text) == string(c.text)
+		}
+		if same {
+			hits[ref.ordinal>>6] |= 1 << (ref.ordinal & 63)
 		}
 	}
-	return true
+	return nil
 }

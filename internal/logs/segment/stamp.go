@@ -279,13 +279,13 @@ func (s *stamper) find(raw []byte, near int64) (at value, id layoutID, m moment)
 }
 
 // couldBe says whether text may be part of a time in this layout, from the
-// byte at from on.
+// byte at from on, in either case.
 func (id layoutID) couldBe(text []byte, from int) bool {
 	at := 0
-	for k := range len(layouts[id]) {
-		l := layouts[id][k]
+	l := layouts[id]
+	for k := range len(l) {
 		width := 1
-		if l == 'b' || l == 'w' {
+		if l[k] == 'b' || l[k] == 'w' {
 			width = 3
 		}
 		for range width {
@@ -298,13 +298,14 @@ func (id layoutID) couldBe(text []byte, from int) bool {
 				return true
 			}
 			c := text[i]
-			switch l {
+			first := k == 0 || l[k-1] != l[k] // of a number
+			switch l[k] {
 			case 'Y', 'y', 'M', 'D', 'h', 'm', 's', 'e', 'f':
-				if classes[c] != digit {
+				if classes[c] != digit || first && c > maxFirst(l[k]) {
 					return false
 				}
 			case '_':
-				if classes[c] != digit && c != ' ' {
+				if (classes[c] != digit || first && c > '3') && !(first && c == ' ') {
 					return false
 				}
 			case 'b', 'w':
@@ -312,13 +313,28 @@ func (id layoutID) couldBe(text []byte, from int) bool {
 					return false
 				}
 			default:
-				if c != l && c|0x20 != l|0x20 {
+				if c != l[k] && c|0x20 != l[k]|0x20 {
 					return false
 				}
 			}
 		}
 	}
 	return true
+}
+
+// maxFirst returns the greatest first digit of a number in a time.
+func maxFirst(letter byte) byte {
+	switch letter {
+	case 'M':
+		return '1'
+	case 'Y', 'h':
+		return '2'
+	case 'D':
+		return '3'
+	case 'm', 's':
+		return '5'
+	}
+	return '9'
 }
 
 func floorDiv(a, b int64) int64 {

@@ -2,19 +2,19 @@ package segment
 
 // way is one way in which a literal can lie in a record of a template: all
 // constraints hold. Without any, it lies in the constant text.
-type way struct {
-	constraints []constraint
-	// unsure says that the time of the record has a part in it, so that the
-	// record itself must be looked at.
-	unsure bool
-}
+type way struct{ constraints []constraint }
 
-// constraint says what the value of a column must be.
+// constraint says what the value of a column must be, or the time of the record.
 type constraint struct {
-	column int // of the template
+	column int // of the template; inTime for its time
 	relation
 	text []byte
+	// Of a time: its layout, and at which byte of it text begins.
+	layout layoutID
+	from   int
 }
+
+const inTime = -1
 
 // matcher finds the ways of a literal in templates.
 type matcher struct {
@@ -80,12 +80,12 @@ func (m *matcher) ways(key []byte, fn func(way) bool) {
 			m.constraints = m.constraints[:0]
 			switch {
 			case m.leading == len(m.text):
-				m.constraints = append(m.constraints, constraint{column, contains, m.text})
+				m.constraints = append(m.constraints, constraint{column: column, relation: contains, text: m.text})
 				if !fn(way{constraints: m.constraints}) {
 					return
 				}
 			case m.leading > 0:
-				m.constraints = append(m.constraints, constraint{column, ends, m.text[:m.leading]})
+				m.constraints = append(m.constraints, constraint{column: column, relation: ends, text: m.text[:m.leading]})
 				if w, ok := m.follow(key, p+1, column+1, m.leading); ok && !fn(w) {
 					return
 				}
@@ -96,18 +96,10 @@ func (m *matcher) ways(key []byte, fn func(way) bool) {
 			p++
 			n := textLen(layouts[id])
 			for _, from := range m.times[id] {
-				m.constraints = m.constraints[:0]
-				if n-from >= len(m.text) {
-					if !fn(way{unsure: true}) {
-						return
-					}
-					continue
-				}
-				if w, ok := m.follow(key, p+1, column, n-from); ok {
-					w.unsure = true
-					if !fn(w) {
-						return
-					}
+				part := min(n-from, len(m.text))
+				m.constraints = append(m.constraints[:0], constraint{column: inTime, text: m.text[:part], layout: id, from: from})
+				if w, ok := m.follow(key, p+1, column, part); ok && !fn(w) {
+					return
 				}
 			}
 		default:
@@ -137,9 +129,9 @@ func (m *matcher) follow(key []byte, p, column, i int) (way, bool) {
 			case 0:
 				return w, false // values are not empty
 			case len(rest):
-				m.constraints = append(m.constraints, constraint{column, begins, rest})
+				m.constraints = append(m.constraints, constraint{column: column, relation: begins, text: rest})
 			default:
-				m.constraints = append(m.constraints, constraint{column, equal, rest[:n]})
+				m.constraints = append(m.constraints, constraint{column: column, relation: equal, text: rest[:n]})
 			}
 			column++
 			i += n
@@ -148,8 +140,9 @@ func (m *matcher) follow(key []byte, p, column, i int) (way, bool) {
 			if !id.couldBe(m.text[i:], 0) {
 				return w, false
 			}
-			w.unsure = true
-			i += textLen(layouts[id])
+			part := min(textLen(layouts[id]), len(m.text)-i)
+			m.constraints = append(m.constraints, constraint{column: inTime, text: m.text[i : i+part], layout: id})
+			i += part
 			p++
 		default:
 			if !m.same(key[p], m.text[i]) {
