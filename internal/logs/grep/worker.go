@@ -21,7 +21,7 @@ type worker struct {
 	s    *search
 	buf  []byte
 	head []byte
-	m    *match.Matcher         // nil when every line has to be asked
+	m    *match.Matcher                      // nil when every line has to be asked
 	eval func(path string, line []byte) bool // nil when m decides alone
 
 	p       *part

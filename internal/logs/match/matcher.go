@@ -174,7 +174,8 @@ func (m *Matcher) automaton(buf []byte, from int) (start, end int) {
 // same place; -1, -1 when there is none. What stands before from counts for
 // conditions like \b and ^.
 func (m *Matcher) Find(text []byte, from int) (start, end int) {
-	if f, ok := m.p.seeker.(*finder); ok && m.p.literal {
+	if m.p.plain {
+		f := m.p.seeker.(*finder)
 		if start = f.next(text, from); start < 0 {
 			return -1, -1
 		}

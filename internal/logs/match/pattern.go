@@ -57,6 +57,8 @@ type Pattern struct {
 	// literal says that what the seeker finds is a match already, and prefix
 	// that no match of its line begins before.
 	literal, prefix bool
+	// plain says that the seeker is a finder, and matches are its literal.
+	plain bool
 	// slow is the expression for package regexp, which decides line by line
 	// when the automaton would need too many states.
 	slow func() *regexp.Regexp
@@ -121,15 +123,19 @@ func (p *Pattern) chooseSeeker(re *syntax.Regexp) {
 		return
 	}
 	single := slices.DeleteFunc(slices.Clone(p.need.Clauses), func(c Clause) bool { return len(c) > 1 })
-	if c := rarest(single); c != nil {
-		if f := newFinder(c[0]); f.rare >= minRarity {
+	best, one := rarest(p.need.Clauses), rarest(single)
+	if one != nil {
+		if f := newFinder(one[0]); f.rare >= minRarity {
 			p.seeker = f
 		}
 	}
-	if p.seeker == nil {
-		if t := newTeddy(rarest(p.need.Clauses)); t != nil {
+	if p.seeker == nil || best.rarity() > one.rarity()+100 {
+		if t := newTeddy(best); t != nil {
 			p.seeker = t
+			return
 		}
+	}
+	if p.seeker == nil {
 		return
 	}
 	if p.prog.looksBack || p.prog.lineBegin {
@@ -161,6 +167,7 @@ func compileLiteral(lit Literal) *Pattern {
 		need:    Need{Clauses: []Clause{{lit}}, Exact: true},
 		seeker:  newFinder(lit),
 		literal: true,
+		plain:   true,
 	}
 }
 

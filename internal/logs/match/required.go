@@ -46,6 +46,9 @@ func needOf(re *syntax.Regexp, word bool) Need {
 
 // exactNeed is that of a choice of literals.
 func exactNeed(set []Literal, word bool) Need {
+	if !word {
+		set = absorb(set, bytes.Contains)
+	}
 	c := Clause(slices.Clone(set))
 	for i := range c {
 		c[i].Word = word
@@ -75,7 +78,7 @@ func boundsMove(l Literal) bool {
 // everywhere.
 func (r *required) flush() {
 	if r.set != nil && !slices.ContainsFunc(r.set, func(l Literal) bool { return len(l.Text) < 2 }) {
-		r.clauses = append(r.clauses, r.set)
+		r.clauses = append(r.clauses, absorb(r.set, bytes.Contains))
 	}
 	r.set, r.exact = nil, false
 }
@@ -205,9 +208,28 @@ func leading(re *syntax.Regexp) []Literal {
 			}
 			set, _ = product(set, part)
 		}
-		return set
+		return absorb(set, bytes.HasPrefix)
 	}
-	return takeApart(re).set
+	return absorb(takeApart(re).set, bytes.HasPrefix)
+}
+
+// absorb leaves out the literals of a set that have another one of it, as
+// holds tells: what has them has that one.
+func absorb(set []Literal, holds func(long, short []byte) bool) (rest []Literal) {
+	for i, l := range set {
+		if !slices.ContainsFunc(set, func(s Literal) bool {
+			text := l.Text
+			if s.Fold {
+				text = lowerASCII(text)
+			} else if l.Fold && hasLetter(s.Text) {
+				return false
+			}
+			return len(s.Text) < len(text) && holds(text, s.Text)
+		}) && !slices.ContainsFunc(set[:i], func(s Literal) bool { return s.Fold == l.Fold && bytes.Equal(s.Text, l.Text) }) {
+			rest = append(rest, l)
+		}
+	}
+	return rest
 }
 
 // product is each text of a followed by each of b. It is not exact when one of
