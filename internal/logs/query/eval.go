@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mobileops/mobileops/internal/logs/event"
+	"github.com/mobileops/mobileops/internal/logs/match"
 )
 
 // Evaluator decides about events. It belongs to one goroutine.
@@ -96,9 +97,32 @@ func cost(n node) int {
 	return most
 }
 
-// compare makes the function of a comparison. What an event has as a value is
-// compared without making a text of it.
+// compare makes the function of a comparison. Where every record with such a
+// value has certain bytes (clause), they are looked for before the fields are.
 func (e *Evaluator) compare(c *comparison, zone *time.Location) func(*event.Event) bool {
+	decide := e.field(c, zone)
+	var bytes []*match.Matcher
+	for _, l := range c.clause(Verbatim) {
+		p, err := match.Compile(string(l.Text), match.Options{Fold: l.Fold, Word: l.Word})
+		if err != nil {
+			return decide // it is a shortcut only
+		}
+		bytes = append(bytes, p.NewMatcher())
+	}
+	if bytes == nil {
+		return decide
+	}
+	return func(ev *event.Event) bool {
+		if ev.Fill != nil && !slices.ContainsFunc(bytes, func(m *match.Matcher) bool { return m.Match(ev.Raw) }) {
+			return false
+		}
+		return decide(ev)
+	}
+}
+
+// field makes the function that compares a field. What an event has as a value
+// is compared without making a text of it.
+func (e *Evaluator) field(c *comparison, zone *time.Location) func(*event.Event) bool {
 	switch {
 	case c.op == opRegex || c.op == opHas && c.field != fieldTime:
 	case c.field == fieldTime:

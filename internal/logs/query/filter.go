@@ -56,25 +56,3 @@ func SeverityNamed(name string) (event.Severity, bool) {
 	level, ok := severityLevel(name)
 	return event.Severity(int(event.Debug) - level), ok
 }
-
-// Either returns the filter that one of the filters is met.
-func Either(filters ...Filter) Filter {
-	var nodes []node
-	for _, f := range filters {
-		if f.n != nil {
-			nodes = append(nodes, f.n)
-		}
-	}
-	if len(nodes) == 0 {
-		return Filter{}
-	}
-	return Filter{either(nodes)}
-}
-
-// Not returns the filter that a filter is not met.
-func Not(f Filter) Filter {
-	if f.n == nil {
-		return Filter{&not{everything{}}}
-	}
-	return Filter{negate(f.n)}
-}

@@ -158,8 +158,7 @@ func parses(n node) bool {
 }
 
 // String returns the expression in a canonical form that parses to the same
-// query under the same options. It is the form of `logs search --explain` and
-// of saved searches.
+// query under the same options.
 func (q *Query) String() string {
 	var b strings.Builder
 	q.filter.write(&b)
@@ -211,10 +210,10 @@ func writeInner(b *strings.Builder, n node) {
 }
 
 func (n *comparison) write(b *strings.Builder) {
-	name := n.field
+	name := fieldText(n.field)
 	switch n.op {
 	case opHas:
-		b.WriteString("has(" + fieldText(name) + ")")
+		b.WriteString("has(" + name + ")")
 	case opRegex:
 		b.WriteString(name + "~")
 		writeRegex(b, n.source, n.ownFold)

@@ -227,6 +227,7 @@ type sortRun struct {
 	p     *Pipeline
 	next  runner
 	rows  []kept
+	full  bool // the first rows, as many as the limit, are sorted
 }
 
 func (s *sortRun) row(r *row) error {
@@ -240,11 +241,15 @@ func (s *sortRun) row(r *row) error {
 			}
 		}
 	}
+	if s.full && s.compare(kept{keys: keys}, s.rows[s.stage.limit-1]) >= 0 {
+		return nil // as many are before it as are wanted
+	}
 	k := keep(r, keys)
 	fits := s.p.reserve(k.size)
 	s.rows = append(s.rows, k)
 	if limit := s.stage.limit; limit > 0 && len(s.rows) >= 2*limit+100 {
 		s.cut(limit)
+		s.full = true
 	} else if !fits {
 		s.p.partial("sort keeps fewer than there are: there is no memory for all; the first of them are right")
 		s.cut(len(s.rows) / 2)
@@ -254,6 +259,7 @@ func (s *sortRun) row(r *row) error {
 
 // cut sorts, and keeps the first n.
 func (s *sortRun) cut(n int) {
+	s.full = s.full && n >= s.stage.limit
 	slices.SortStableFunc(s.rows, s.compare)
 	for i := n; i < len(s.rows); i++ {
 		s.p.memory -= s.rows[i].size

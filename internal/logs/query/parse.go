@@ -235,6 +235,10 @@ func (p *parser) primary() (node, error) {
 		if err != nil {
 			return nil, err
 		}
+		if op := operatorAt(p.rest()); s != "" && op != "" && op[0] != ':' && op != "=" {
+			p.pos += len(op) // the name of a field that is no plain name
+			return p.compared(at, s, op)
+		}
 		if !p.ends(p.pos) {
 			end := p.pos + p.wordLength(p.pos)
 			hint := "put a space there"

@@ -143,6 +143,10 @@ func TestParse(t *testing.T) {
 		{`has(user)`, `has(user)`},
 		{`has("odd name")`, `has("odd name")`},
 		{`exists(user)`, `"exists(user)"`},
+		{`"k8s.io/app name"==web "x y">=5 a`, `"k8s.io/app name"=="web" and "x y">="5" and "a"`},
+		{`"x y"~/a/`, `"x y"~/a/`},
+		{`"user"==root`, `user=="root"`},
+		{`"sum(x)"==1`, `"sum(x)"=="1"`},
 
 		// Pipelines.
 		{`| count`, `* | stats count()`},
@@ -159,9 +163,12 @@ func TestParse(t *testing.T) {
 		{`* | histogram 1w by host`, `* | histogram 7d by host`},
 		{`* | dedup host | fields time, host, message | tail`, `* | dedup host | fields time, host, message | tail 10`},
 		{`* | where bytes > 10K`, `* | where bytes>"10K"`},
-		{`* | stats sum(bytes), count() by host | where sum(bytes) > 1M and count() >= 2`, `* | stats sum(bytes), count() by host | where sum(bytes)>"1M" and count>="2"`},
+		{`* | stats sum(bytes), count() by host | where sum(bytes) > 1M and count() >= 2`, `* | stats sum(bytes), count() by host | where "sum(bytes)">"1M" and count>="2"`},
 		{`* | stats count() as n by host | where host=web* or n=3`, `* | stats count() as n by host | where host=="web"* or n=="3"`},
 		{`* | limit 3`, `* | head 3`},
+		{`* | count by host`, `* | stats count() by host`},
+		{`* | count()`, `* | stats count()`},
+		{`* | stats count() by "x y" | where "x y"==a and has("x y") | sort -"x y"`, `* | stats count() by "x y" | where "x y"=="a" and has("x y") | sort -"x y"`},
 	} {
 		q, err := Parse(tc.in, testOptions())
 		if err != nil {
@@ -346,7 +353,7 @@ func FuzzParse(f *testing.F) {
 		`Failed password -root`, `user=root and (severity>=err or addr in 10.0.0.0/8)`, `/a[/]b/i "x\x00y" 'C:\'`,
 		`time:[2026-05-01..now] unit=ssh* | stats count(), p95(took) by host, time(1h) | where count > 3 | sort -count | head 5`,
 		`msg="a b" has("x y") program!~/a/ | top 5 "odd (name)" | fields "odd (name)"`, `not "a" !b -c NOT d`, `a|`, `((((`, "\xff\x00é",
-		`* | stats sum(x) as y by z | sort y desc`, `x==[1..5] y in (1, *a*, "")`,
+		`* | stats sum(x) as y by z | sort y desc`, `x==[1..5] y in (1, *a*, "")`, `"x y"==a | stats sum("x y") | where sum(x y)>1 or "sum(x y)"!=2`,
 	} {
 		f.Add(s, false)
 		f.Add(s, true)

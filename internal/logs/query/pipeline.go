@@ -37,6 +37,7 @@ type Pipeline struct {
 	stages  []stage
 	zone    *time.Location
 	first   runner
+	in      row      // of Add; stages that hold a row back copy it
 	columns []Column // nil: events come out
 	table   Table
 	memory  int
@@ -100,7 +101,10 @@ func (p *Pipeline) Columns() []Column { return slices.Clone(p.columns) }
 // Add runs an event through the stages. The event and its bytes may be used
 // anew when Add returns. It returns ErrDone when no further event can change
 // the result, and what OnEvent and OnRow return.
-func (p *Pipeline) Add(ev *event.Event) error { return p.first.row(&row{ev: ev}) }
+func (p *Pipeline) Add(ev *event.Event) error {
+	p.in.ev = ev
+	return p.first.row(&p.in)
+}
 
 // Result ends the run and returns the table; its rows are those that OnRow did
 // not get. Without a table, it has no columns.

@@ -152,6 +152,20 @@ func TestThen(t *testing.T) {
 	}
 }
 
+// TestSortKeepsTheFirst compares a sort that keeps few with one that keeps all.
+func TestSortKeepsTheFirst(t *testing.T) {
+	r := rand.New(rand.NewSource(5))
+	var events []made
+	for i := range 3000 {
+		events = append(events, made{raw: fmt.Sprint(i), message: fmt.Sprint(i), time: "2026-05-10T06:55:46Z", fields: fmt.Sprint("n=", r.Intn(50))})
+	}
+	all := strings.Fields(run(t, mustParse(t, `| sort -n`), events))
+	some := strings.Fields(run(t, mustParse(t, `| sort -n | head 70`), events))
+	if len(all) != 3000 || !slices.Equal(some, all[:70]) {
+		t.Errorf("the first 70 of %d are %q, want %q", len(all), some, all[:70])
+	}
+}
+
 // TestStopsEarly holds head to what makes it worth writing.
 func TestStopsEarly(t *testing.T) {
 	p := mustParse(t, `| head 2`).Pipeline()
@@ -287,7 +301,7 @@ func TestSketch(t *testing.T) {
 }
 
 func TestDistinct(t *testing.T) {
-	for _, n := range []int{0, 1, 1000, exactTexts, 50000, 1000000} {
+	for _, n := range []int{0, 1, 1000, exactTexts, 50000, 200000} {
 		var d distinct
 		for i := range n {
 			d.add(hash(fmt.Sprint("10.0.", i)))

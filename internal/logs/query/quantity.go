@@ -180,6 +180,9 @@ func moment(s string, now time.Time, zone *time.Location) (stretch, bool) {
 // weeks on Monday.
 func bucket(t int64, length time.Duration, zone *time.Location) int64 {
 	const oneDay = 24 * time.Hour
+	if zone == time.UTC && length%oneDay != 0 {
+		return t - floorMod(t, int64(length))
+	}
 	local := time.Unix(0, t).In(zone)
 	if length%oneDay == 0 {
 		days := int64(length / oneDay)

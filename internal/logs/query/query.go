@@ -172,12 +172,7 @@ func timeRange(n node) stretch {
 
 // Sources returns the names that the source of every match has one of, or nil
 // when the query does not say. Comparisons by pattern say nothing here.
-func (q *Query) Sources() []string { return q.values(fieldSource) }
-
-// Hosts is Sources for the host that an event comes from, in lower case.
-func (q *Query) Hosts() []string { return q.values(fieldHost) }
-
-func (q *Query) values(field string) []string {
+func (q *Query) Sources() []string {
 	nodes := []node{q.filter}
 	if a, ok := q.filter.(*and); ok {
 		nodes = a.nodes
@@ -185,25 +180,20 @@ func (q *Query) values(field string) []string {
 	var names []string
 	for _, n := range nodes {
 		c, ok := n.(*comparison)
-		if !ok || c.field != field || c.op != opEqual || c.fold && field != fieldHost ||
+		if !ok || c.field != fieldSource || c.op != opEqual || c.fold ||
 			slices.ContainsFunc(c.operands, func(o operand) bool { return o.glob != nil }) {
 			continue
 		}
 		var own []string
 		for _, o := range c.operands {
-			text := o.text
-			if field == fieldHost {
-				text = lower(text)
+			if names == nil || slices.Contains(names, o.text) {
+				own = append(own, o.text)
 			}
-			own = append(own, text)
 		}
-		if names == nil {
-			names = own
-		} else if both := slices.DeleteFunc(names, func(s string) bool { return !slices.Contains(own, s) }); len(both) > 0 {
-			names = both
-		} else {
-			return own // nothing can match; one of the names is as good as the other
+		if len(own) == 0 {
+			return names // nothing can match, and nil would stand for all sources
 		}
+		names = own
 	}
 	return names
 }

@@ -75,9 +75,9 @@ func sample() []made {
 			fields: "level=info took=120ms http.status=200 bytes=512 client=10.0.0.7", source: "/var/log/api.json"},
 		{raw: "May 10 09:00:01 db1 kernel: [12345.678] Out of memory: Killed process 4242 (postgres) total-vm:10kB", time: "2026-05-10T09:00:01Z",
 			host: "db1", program: "kernel", severity: event.Critical, message: "Out of memory: Killed process 4242 (postgres) total-vm:10kB", source: "kmsg"},
-		{raw: "May 10 11:30:00 DB1 nginx: 2001:db8::7 GET /var/log/app/ 404 error: file not found", time: "2026-05-10T11:30:00Z",
+		{raw: "May 10 11:30:00 DB1 nginx: 2001:db8::7 [::ffff:10.0.0.7] GET /var/log/app/ 404 error: file not found", time: "2026-05-10T11:30:00Z",
 			host: "DB1", unit: "nginx.service", program: "nginx", severity: event.NoSeverity, addrs: "2001:db8::7 ::ffff:10.0.0.7",
-			message: "2001:db8::7 GET /var/log/app/ 404 error: file not found", fields: "status=404", source: "journal"},
+			message: "2001:db8::7 [::ffff:10.0.0.7] GET /var/log/app/ 404 error: file not found", fields: "status=404", source: "journal"},
 	}
 }
 

@@ -3,6 +3,7 @@ package query
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -175,13 +176,10 @@ func (s *statsRun) group(keys []Value) *groupState {
 	size := 200
 	for _, k := range keys {
 		s.keyBuf = append(s.keyBuf, byte(k.kind))
-		text := k.text
-		if k.kind != String {
-			text = k.exact()
-		}
-		s.keyBuf = binary.AppendUvarint(s.keyBuf, uint64(len(text)))
-		s.keyBuf = append(s.keyBuf, text...)
-		size += 2*len(text) + 64
+		s.keyBuf = binary.LittleEndian.AppendUint64(s.keyBuf, uint64(k.ns)^math.Float64bits(k.num))
+		s.keyBuf = binary.AppendUvarint(s.keyBuf, uint64(len(k.text)))
+		s.keyBuf = append(s.keyBuf, k.text...)
+		size += 2*len(k.text) + 64
 	}
 	if g := s.groups[string(s.keyBuf)]; g != nil {
 		return g
