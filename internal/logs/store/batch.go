@@ -6,16 +6,15 @@ import (
 	"math"
 
 	"github.com/mobileops/mobileops/internal/logs/event"
+	"github.com/mobileops/mobileops/internal/logs/source"
 )
 
 // Batch is what a source hands over at once: records of one origin, and how far
 // it has read with them.
-type Batch struct {
-	Key     string // names the cursor: one for each file or stream of a source
-	Origin  event.Origin
-	Records []event.Record
-	Cursor  []byte // where reading goes on after Records; nil: forget the cursor
-}
+type Batch = source.Batch
+
+// A Writer keeps what sources find.
+var _ source.Sink = (*Writer)(nil)
 
 // A frame of the write-ahead log holds the batches of one Append:
 //
@@ -116,7 +115,7 @@ func (o origins) read(d *decoder) event.Origin {
 // decodeBatches calls fn with each batch of a frame.
 func decodeBatches(b []byte, known origins, fn func(*framed) error) error {
 	d := &decoder{what: "frame of the write-ahead log", b: b}
-	for range d.count(8) {
+	for range d.count(7) {
 		f := framed{key: d.bytes(maxName), origin: known.read(d)}
 		switch d.byte() {
 		case 0:

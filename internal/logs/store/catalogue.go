@@ -266,8 +266,12 @@ func (x *index) encodeChunk(chunk uint32) []byte {
 	return b
 }
 
+// smallestEntry is the length of a segment in the catalogue, at least.
+const smallestEntry = 40
+
 func (x *index) decodeChunk(b []byte) error {
 	d := &decoder{what: "catalogue", b: b}
+	x.entries = slices.Grow(x.entries, min(len(b)/smallestEntry, chunkSize))
 	if v := d.byte(); v != catalogueVersion {
 		return &FormatError{What: d.what, Reason: fmt.Sprintf("its version is %d, and this program knows %d", v, catalogueVersion)}
 	}
@@ -347,6 +351,7 @@ func load(tx *state.Tx) (*index, error) {
 		}
 	}
 	if c := tx.Bucket([]byte(catalogueBucket)); c != nil {
+		x.entries = make([]entry, 0, chunkSize) // most stores have no more
 		err = c.ForEach(func(k, v []byte) error { return x.decodeChunk(v) })
 	}
 	return x, damagedCatalogue(err)

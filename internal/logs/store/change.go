@@ -44,7 +44,11 @@ func (s *Store) change(ctx context.Context, doing string, fn func(*change) error
 	}
 	c := &change{store: s, index: x, now: s.opts.Now()}
 	defer c.abort()
-	return fn(c)
+	if err := fn(c); err != nil {
+		return err
+	}
+	s.sweepLater(ctx, x)
+	return nil
 }
 
 // abort removes segments that did not become visible.
@@ -124,7 +128,8 @@ func (s *Store) settle(ctx context.Context, x *index) error {
 	}
 	switch {
 	case st.Size() == x.bytes:
-		return s.sweep(ctx, x)
+		s.sweepLater(ctx, x)
+		return nil
 	case st.Size() < x.bytes:
 		return tampered("%s has %d bytes, and had %d", s.merklePath(), st.Size(), x.bytes)
 	}
@@ -154,10 +159,8 @@ func (s *Store) settle(ctx context.Context, x *index) error {
 			return err
 		}
 	}
-	if err := truncate(s.merklePath(), x.bytes); err != nil { // what is torn behind them
-		return err
-	}
-	return s.sweep(ctx, x)
+	s.sweepLater(ctx, x)
+	return truncate(s.merklePath(), x.bytes) // what is torn behind them
 }
 
 func tampered(format string, args ...any) error {

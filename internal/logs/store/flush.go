@@ -85,7 +85,7 @@ func (s *Store) gather(ctx context.Context, r *walReader) (*arena, walScan, erro
 			}
 			var last *group
 			return f.each(func(rec *event.Record) error {
-				if len(a.raw)+len(rec.Raw) > math.MaxUint32 {
+				if int64(len(a.raw))+int64(len(rec.Raw)) > math.MaxUint32 {
 					return errors.New("a generation of the write-ahead log of more than 4 GiB")
 				}
 				day := dayOf(rec.Time)

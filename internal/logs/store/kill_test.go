@@ -124,14 +124,23 @@ func TestKillLosesAndDoublesNothing(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		// The first ones die while the store is made, others while they recover.
-		time.AfterFunc(time.Duration(rand.IntN(10+min(k, 70)*1000))*time.Microsecond, func() { cmd.Process.Kill() })
+		// Some die while the store is made, or while they recover; most once they
+		// are at work, however slow the machine is.
+		kill := func() { cmd.Process.Kill() }
+		early := k < kills/20 || k%4 == 0
+		if early {
+			time.AfterFunc(time.Duration(rand.IntN(30_000))*time.Microsecond, kill)
+		}
 		lines := bufio.NewScanner(pipe)
 		for lines.Scan() {
 			var what, source string
 			var n int
 			if _, err := fmt.Sscanf(lines.Text(), "%s %s %d", &what, &source, &n); err != nil {
 				continue // its end was not written
+			}
+			if !early {
+				early = true
+				time.AfterFunc(time.Duration(rand.IntN(60_000))*time.Microsecond, kill)
 			}
 			if what == "begin" && (n < acked[source] || n > acked[source]+30) {
 				t.Fatalf("kill %d: %s goes on at %d, and %d was acknowledged", k, source, n, acked[source])
@@ -158,7 +167,7 @@ func TestKillLosesAndDoublesNothing(t *testing.T) {
 	checkNumbered(t, s, acked)
 	r := clean(t, s)
 	t.Logf("%d kills; %v acknowledged; %d segments, %d merged, %d removed, %d seals, %d leaves", kills, acked, r.Segments, r.Merged, r.Removed, r.Seals, r.Leaves)
-	if acked["a"] < 50*kills || r.Merged == 0 || r.Removed == 0 || r.Seals < 2 {
+	if acked["a"] < 20*kills || !testing.Short() && (r.Merged == 0 || r.Removed == 0 || r.Seals < 2) {
 		t.Error("too little happened for the kills to prove much")
 	}
 	names, err := readNames(s.segmentDir())

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/logs/source"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +19,7 @@ type Reserve struct {
 
 // ErrFull says that nothing was written because the file system has no more
 // room than its reserve. What could not be written is still where it came from.
-var ErrFull = failure.New(failure.Failed, "no room for more logs")
+var ErrFull = source.ErrFull
 
 // room returns ErrFull when writing need more bytes would use the reserve.
 func (s *Store) room(need int64) error {

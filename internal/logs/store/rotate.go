@@ -55,8 +55,13 @@ type RotateReport struct {
 }
 
 const (
-	smallSegment  = 8 << 20  // bytes; smaller ones of a day are merged
-	mergedSegment = 64 << 20 // bytes; a merge takes no more than this together
+	// Segments of fewer bytes on the disk, and of records, are merged with others
+	// of their day. What was made of a full generation is large enough: merging
+	// means to compress anew.
+	smallSegment = 8 << 20
+	smallRaw     = DefaultMaxOpen / 2
+	// mergedRaw bounds what a merge takes together, in bytes of records.
+	mergedRaw = 512 << 20
 )
 
 // oldest is the earliest time that is believed of a record when its age is
@@ -205,29 +210,29 @@ func (x *index) mergeable() [][]*entry {
 		sealed bool
 	}
 	open := map[slot][]*entry{}
-	bytes := map[slot]int64{}
+	raw := map[slot]int64{}
 	var out [][]*entry
 	end := func(k slot) {
 		if len(open[k]) > 1 {
 			out = append(out, open[k])
 		}
 		delete(open, k)
-		delete(bytes, k)
+		delete(raw, k)
 	}
 	for i := range x.entries {
 		e := &x.entries[i]
-		if e.Bytes >= smallSegment || x.heldBy(&e.SegmentRecord) != nil {
+		if e.Bytes >= smallSegment || e.RawBytes >= smallRaw || x.heldBy(&e.SegmentRecord) != nil {
 			continue
 		}
 		k := slot{e.Origin, dayOf(e.MinTime), e.Sealed}
 		if dayOf(e.MaxTime) != k.day {
 			k.day = mixedDay
 		}
-		if bytes[k]+e.Bytes > mergedSegment {
+		if raw[k]+e.RawBytes > mergedRaw {
 			end(k)
 		}
 		open[k] = append(open[k], e)
-		bytes[k] += e.Bytes
+		raw[k] += e.RawBytes
 	}
 	for k := range open {
 		end(k)

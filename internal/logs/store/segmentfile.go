@@ -138,13 +138,15 @@ type onlyReader struct{ io.Reader }
 // SegmentInfo is a segment of a snapshot.
 type SegmentInfo struct {
 	SegmentRecord
-	Path  string // of its file
 	Added int64  // when it was added to the catalogue, nanoseconds since 1970 UTC
 	Leaf  uint64 // number of its record in the Merkle log, from 0
 
 	store *Store
 	id    storeID
 }
+
+// Path returns the path of the segment's file.
+func (i *SegmentInfo) Path() string { return i.store.segmentPath(i.ID) }
 
 // SegmentFile is an opened segment: what segment.Open wants.
 type SegmentFile struct {
@@ -162,7 +164,7 @@ func (f *SegmentFile) Close() error { return f.file.Close() }
 // Open opens the segment. The error is ErrGone when it is not part of the
 // store any more, and ErrTampered when its file is missing, although it is.
 func (i *SegmentInfo) Open(ctx context.Context) (*SegmentFile, error) {
-	f, err := openFile(i.Path, os.O_RDONLY)
+	f, err := openFile(i.Path(), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, i.store.why(ctx, i.ID)
 	}
@@ -183,7 +185,7 @@ func (i *SegmentInfo) open(f *os.File) (*SegmentFile, error) {
 		return nil, err
 	}
 	if st.Size() != i.Bytes {
-		return nil, tampered("%s has %d bytes, and had %d", i.Path, st.Size(), i.Bytes)
+		return nil, tampered("%s has %d bytes, and had %d", i.Path(), st.Size(), i.Bytes)
 	}
 	if !i.Sealed {
 		return &SegmentFile{ReaderAt: f, size: st.Size(), file: f}, nil

@@ -381,3 +381,5 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	}
 	wantAll(t, s)
 }
+
+func sign(s *Seal) []byte { return ed25519.Sign(key().PrivateKey, s.message()) }

@@ -89,9 +89,14 @@ func (s *Store) sweep(ctx context.Context, x *index) error {
 	})
 }
 
+// sweepLater is sweep for those to whom it does not matter: what cannot be
+// removed now is tried again with every change, and must not end collecting.
+func (s *Store) sweepLater(ctx context.Context, x *index) { _ = s.sweep(ctx, x) }
+
 // sweepGenerations removes the generations that are in segments. Readers that
 // have one open keep it.
 func (s *Store) sweepGenerations(x *index) error {
+	s.keys.forget(x.consumed)
 	list, err := walFiles(s.walDir())
 	if err != nil {
 		return err

@@ -6,7 +6,9 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"os"
+	"sync"
 
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/seal"
@@ -54,8 +56,40 @@ func (s *Store) newWALKey(p place) (cipher.AEAD, []byte, error) {
 	return aead, sealed.Bytes(), err
 }
 
+// walKeys are the data keys of the generations that this process made. It can
+// have no other way to them: whoever collects may not be able to read.
+type walKeys struct {
+	mu    sync.Mutex
+	aeads map[place]cipher.AEAD
+}
+
+func (k *walKeys) get(p place) cipher.AEAD {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.aeads[p]
+}
+
+func (k *walKeys) put(p place, aead cipher.AEAD) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.aeads == nil {
+		k.aeads = map[place]cipher.AEAD{}
+	}
+	k.aeads[p] = aead
+}
+
+// forget drops the keys up to a generation.
+func (k *walKeys) forget(upTo uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.DeleteFunc(k.aeads, func(p place, _ cipher.AEAD) bool { return p.generation <= upTo })
+}
+
 // openWALKey opens the data key in the header of a generation.
 func (s *Store) openWALKey(p place, sealed []byte) (cipher.AEAD, error) {
+	if aead := s.keys.get(p); aead != nil {
+		return aead, nil
+	}
 	if len(s.opts.Identities) == 0 {
 		return nil, failure.Hint(failure.New(failure.NotReady, "the write-ahead log is encrypted, and there is no key to open it"),
 			"name a key file: logs.identities in the configuration")
@@ -93,6 +127,9 @@ func (s *Store) createGeneration(store storeID, n uint64) (*generation, error) {
 	f, end, err := createWAL(s.walDir(), p, s.opts.Now(), sealed)
 	if err != nil {
 		return nil, access(err)
+	}
+	if aead != nil {
+		s.keys.put(p, aead)
 	}
 	return &generation{place: p, file: f, aead: aead, end: end}, nil
 }
