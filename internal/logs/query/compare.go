@@ -119,7 +119,7 @@ func (p *parser) note(name, op, word string) {
 		return
 	}
 	meant := name + "==" + value
-	if s := spelling.Nearest(name, fieldNames()); s != "" {
+	if s := spelling.Nearest(name, fieldNames()); s != "" && s[0] == name[0] { // uid is no misspelt pid
 		meant = s + op + value + ", or " + meant
 	}
 	p.notes = append(p.notes, word+" is looked for as text; for the field write "+meant)

@@ -341,6 +341,12 @@ func TestNotes(t *testing.T) {
 			t.Errorf("%s: %q, want %q", expr, notes, want)
 		}
 	}
+	if notes := mustParse(t, `uid=0`).Notes(); len(notes) != 1 || strings.Contains(notes[0], "pid") {
+		t.Errorf("uid=0: %q", notes)
+	}
+	if notes := mustParse(t, `| top 5 usre`).Notes(); len(notes) != 1 || !strings.Contains(notes[0], "every event has user") {
+		t.Errorf("usre: %q", notes)
+	}
 	for _, expr := range []string{`user=root`, `http://x`, `error:`, `failed`} {
 		if notes := mustParse(t, expr).Notes(); len(notes) > 0 {
 			t.Errorf("%s: %q", expr, notes)
