@@ -21,6 +21,8 @@ type matcher struct {
 	text    []byte
 	fold    bool
 	leading int // bytes before the first delimiter; all of text if there is none
+	// Bytes of a template at which the literal may begin.
+	begins [256]bool
 	// Where in a time of each layout the literal may begin.
 	times [len(layouts)][]int
 	// Room for the way that is being tried.
@@ -29,6 +31,10 @@ type matcher struct {
 
 func newMatcher(text []byte, fold bool) *matcher {
 	m := &matcher{text: text, fold: fold, leading: token(text)}
+	m.begins[placeVariable], m.begins[placeTime] = true, true
+	for c := range m.begins {
+		m.begins[c] = m.begins[c] || len(text) > 0 && m.same(byte(c), text[0])
+	}
 	for id := layoutID(1); int(id) < len(layouts); id++ {
 		for from := range textLen(layouts[id]) {
 			if id.couldBe(text, from) {
@@ -73,6 +79,9 @@ func (m *matcher) ways(key []byte, fn func(way) bool) {
 	}
 	column := 0
 	for p := 0; p < len(key); p++ {
+		if !m.begins[key[p]] {
+			continue
+		}
 		switch key[p] {
 		case placeVariable:
 			// It begins within the value, not at its beginning unless the value
@@ -103,9 +112,6 @@ func (m *matcher) ways(key []byte, fn func(way) bool) {
 				}
 			}
 		default:
-			if !m.same(key[p], m.text[0]) {
-				continue
-			}
 			m.constraints = m.constraints[:0]
 			if w, ok := m.follow(key, p, column, 0); ok && !fn(w) {
 				return
