@@ -30,7 +30,7 @@ func Stem(name string) (stem string, rotated bool) {
 	if s == base {
 		// The date is before the extension.
 		if i := strings.LastIndexByte(base, '.'); i > 0 {
-			if t := strip(base[:i]); t != base[:i] && t != "" {
+			if t := stripDate(base[:i]); t != base[:i] && t != "" {
 				s = t + base[i:]
 			}
 		}
@@ -61,7 +61,7 @@ func strip(s string) string {
 	return stripDate(s)
 }
 
-// stripDate takes -20261122, .2026-11-22, -20261122-061010, -2026112206 and
+// stripDate takes -20261122, .2026-11-22, -20261122-061010, -20261122-1763790000 and
 // -1700000000 off the end of a name.
 func stripDate(s string) string {
 	i, digits := len(s), 0
@@ -76,7 +76,7 @@ func stripDate(s string) string {
 		i--
 	}
 end:
-	if digits < 8 || digits > 17 || i < 2 || !strings.ContainsRune("-._", rune(s[i-1])) {
+	if digits < 8 || digits > 20 || i < 2 || !strings.ContainsRune("-._", rune(s[i-1])) {
 		return s
 	}
 	if y := s[i:]; !strings.HasPrefix(y, "19") && !strings.HasPrefix(y, "20") && !(digits == 10 && y[0] == '1') {

@@ -78,7 +78,10 @@ func (t *tree) close() {
 }
 
 func (t *tree) openFD(path string, flags int) (int, error) {
-	flags |= unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
+	flags |= unix.O_CLOEXEC
+	if flags&unix.O_PATH == 0 { // openat2 refuses what has no meaning
+		flags |= unix.O_NONBLOCK | unix.O_NOCTTY
+	}
 	for {
 		var fd int
 		var err error
