@@ -52,7 +52,7 @@ func Collect(ctx context.Context, s *store.Store, o CollectOptions) (done Collec
 		}
 	}()
 	done.Recovery = w.Recovery()
-	c, err := source.New(o.Specs, o.Formats, sink{w}, o.Reading)
+	c, err := source.New(o.Specs, o.Formats, w, o.Reading)
 	if err != nil {
 		return done, err
 	}
@@ -99,23 +99,6 @@ func Collect(ctx context.Context, s *store.Store, o CollectOptions) (done Collec
 	}
 	tick()
 	return done, err
-}
-
-// sink hands batches of sources to the store.
-type sink struct{ w *store.Writer }
-
-func (s sink) Cursors(ctx context.Context) (map[string][]byte, error) { return s.w.Cursors(ctx) }
-
-func (s sink) Append(ctx context.Context, batches []source.Batch) error {
-	list := make([]store.Batch, len(batches))
-	for i, b := range batches {
-		list[i] = store.Batch(b)
-	}
-	err := s.w.Append(ctx, list)
-	if errors.Is(err, store.ErrFull) {
-		return failure.Wrap(failure.KindOf(err), errors.Join(source.ErrFull, err))
-	}
-	return err
 }
 
 // Collector is what a collecting process tells of itself, in a file beside the

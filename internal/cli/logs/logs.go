@@ -18,6 +18,7 @@ func New(a *app.App) *cobra.Command {
 		newHold(a),
 		newRelease(a),
 		newHolds(a),
+		newKey(a),
 		newAudit(a),
 	)
 }

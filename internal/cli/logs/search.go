@@ -121,7 +121,7 @@ func (o *searchOptions) addFlags(a *app.App, cmd *cobra.Command) {
 	app.CompleteDirs(cmd, "journal")
 	app.CompleteValues(cmd, "since", "15m", "1h", "24h", "7d")
 	app.CompleteValues(cmd, "histogram", "1m", "10m", "1h", "1d")
-	a.CompleteFlag(cmd, "top", func(context.Context, []string, string) []string { return query.Complete("") })
+	a.CompleteFlag(cmd, "top", func(context.Context, []string, string) []string { return query.FieldNames() })
 	a.CompleteFlag(cmd, "source", func(ctx context.Context, _ []string, _ string) []string { return knownSources(ctx, a) })
 }
 
@@ -132,12 +132,7 @@ func (o *searchOptions) complete(args []string, word string) []string {
 	if len(args) > 0 {
 		return nil
 	}
-	at := strings.LastIndexAny(word, " (|") + 1
-	var words []string
-	for _, c := range query.Complete(word[at:]) {
-		words = append(words, word[:at]+c)
-	}
-	return words
+	return query.Complete(word)
 }
 
 func runSearch(ctx context.Context, a *app.App, o *searchOptions, args []string) error {

@@ -19,6 +19,11 @@ import (
 func specs(c *config.Config) ([]source.Spec, error) {
 	var list []source.Spec
 	if c.Logs.Discover {
+		found, err := source.Discover(c.Root)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, found...)
 	}
 	for _, item := range c.Logs.Include {
 		name, pattern := item, item
