@@ -119,18 +119,10 @@ func (p *parser) note(name, op, word string) {
 		return
 	}
 	meant := name + "==" + value
-	if s := spelling.Nearest(name, fieldNames()); s != "" && s[0] == name[0] { // uid is no misspelt pid
+	if s := spelling.Nearest(name, FieldNames()); s != "" && s[0] == name[0] { // uid is no misspelt pid
 		meant = s + op + value + ", or " + meant
 	}
 	p.notes = append(p.notes, word+" is looked for as text; for the field write "+meant)
-}
-
-func fieldNames() []string {
-	var names []string
-	for _, f := range fields {
-		names = append(names, f.Name)
-	}
-	return names
 }
 
 // has reads has(field).
@@ -163,7 +155,7 @@ func (p *parser) argument() (string, error) {
 	}
 	n := nameLength(p.rest())
 	if n == 0 {
-		return "", p.fail(p.pos, "the name of a field is expected", "fields of every event: "+strings.Join(fieldNames(), ", "))
+		return "", p.fail(p.pos, "the name of a field is expected", "fields of every event: "+strings.Join(FieldNames(), ", "))
 	}
 	p.pos += n
 	return p.src[p.pos-n : p.pos], nil

@@ -45,9 +45,9 @@ func Complete(prefix string) []string {
 		for _, f := range statNames() {
 			candidates = append(candidates, f+"(")
 		}
-		candidates = append(append(candidates, "by "), fieldNames()...)
+		candidates = append(append(candidates, "by "), FieldNames()...)
 	case inStage && stage != "where":
-		candidates = append(fieldNames(), "count")
+		candidates = append(FieldNames(), "count")
 	default:
 		if name, _, ok := strings.Cut(word, "="); ok {
 			var values []string
@@ -62,7 +62,7 @@ func Complete(prefix string) []string {
 			}
 			break
 		}
-		for _, f := range fieldNames() {
+		for _, f := range FieldNames() {
 			candidates = append(candidates, f+"=")
 		}
 		candidates = append(candidates, "has(")

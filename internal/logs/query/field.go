@@ -48,6 +48,15 @@ var fields = [...]FieldInfo{
 // Fields returns the fields that every event has a place for.
 func Fields() []FieldInfo { return append([]FieldInfo(nil), fields[:]...) }
 
+// FieldNames returns the names of Fields.
+func FieldNames() []string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.Name
+	}
+	return names
+}
+
 // known reports whether a name is one of the fields of every event.
 func known(name string) bool {
 	for _, f := range fields {

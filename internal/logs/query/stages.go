@@ -327,7 +327,7 @@ func (p *parser) columnName(columns []Column) (column, error) {
 // resolve finds a column by its name.
 func (p *parser) resolve(at int, name string, columns []Column) (column, error) {
 	if columns == nil {
-		if s := spelling.Nearest(name, fieldNames()); s != "" && s[0] == name[0] && !known(name) && len(p.notes) < 8 {
+		if s := spelling.Nearest(name, FieldNames()); s != "" && s[0] == name[0] && !known(name) && len(p.notes) < 8 {
 			p.notes = append(p.notes, name+" is a field only where a format has one of that name; every event has "+s)
 		}
 		return column{name, -1}, nil
