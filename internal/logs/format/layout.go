@@ -26,6 +26,7 @@ var namedLayouts = map[string]string{
 	"rfc3339":   "%Y-%m-%dT%H:%M:%S%.f%:z",   // RFC 3339, RFC 5424
 	"iso":       "%Y-%m-%dT%H:%M:%S%.f%z",    // offset without a colon
 	"isolocal":  "%Y-%m-%dT%H:%M:%S%.f",      // without a zone
+	"isocomma":  "%Y-%m-%dT%H:%M:%S%,f%:z",   // dmesg --time-format iso
 	"sql":       "%Y-%m-%d %H:%M:%S%.f",      // with a blank
 	"sqlzone":   "%Y-%m-%d %H:%M:%S%.f%:z",   // the same with an offset
 	"sqlspace":  "%Y-%m-%d %H:%M:%S%.f %z",   // the same with an offset apart

@@ -314,21 +314,21 @@ func FuzzState(f *testing.F) {
 	})
 }
 
-// TestHostileRecordsTakeNoTime fills the largest records there are, made so
+// TestHostileRecordsTakeNoTime fills long records, made so
 // that a reader that looks for the same thing again and again would be at it
 // for hours.
 func TestHostileRecordsTakeNoTime(t *testing.T) {
 	s := builtinSet(t)
 	for _, piece := range []string{`"\`, `\"`, `a="`, `{"a":`, `[[`, `((`, `1.`, `:1`, `::`, `1.2.3.4 `, `a=b `, `msg='`, "\n ", `[a b="c"]`, `\u0000`, "<1>", "from ", "\x1d"} {
-		body := strings.Repeat(piece, MaxRecord/len(piece)-100)
+		body := strings.Repeat(piece, MaxRecord/4/len(piece))
 		for _, name := range s.Names() {
 			f, _ := s.Lookup(name)
 			head := strings.TrimSuffix(strings.SplitN(caseTexts(t, name)[0], "\n", 2)[0], "}")
-			start := time.Now()
+			start := cpu()
 			e := event.Event{Record: event.Record{Raw: []byte(head + body)}}
 			f.Fill(&e)
 			f.NewReader(testOptions()).Next(nil, e.Raw, true)
-			if d := time.Since(start); d > 20*time.Second {
+			if d := cpu() - start; d > time.Second {
 				t.Errorf("%s takes %v for %q again and again", name, d, piece)
 			}
 		}
