@@ -162,10 +162,17 @@ func TestAnOlderStateIsBroughtForward(t *testing.T) {
 }
 
 func TestALostStateIsNotWrittenOver(t *testing.T) {
+	t.Run("segments", func(t *testing.T) { lostState(t, true) })
+	t.Run("write-ahead log", func(t *testing.T) { lostState(t, false) })
+}
+
+func lostState(t *testing.T, segments bool) {
 	s, _ := newStore(t, nil)
 	w := writer(t, s)
 	appendTo(t, w, batch("a", 0, 10))
-	flushed(t, w)
+	if segments {
+		flushed(t, w)
+	}
 	w.Close()
 	for _, name := range []string{"state.db", "state.sum"} {
 		if err := os.Remove(filepath.Join(s.opts.State.Dir(), name)); err != nil {

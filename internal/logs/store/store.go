@@ -213,8 +213,12 @@ func (s *Store) nothingThere() error {
 	if err != nil {
 		return access(err)
 	}
+	pending, err := s.walHasFrames()
+	if err != nil {
+		return err
+	}
 	st, err := os.Lstat(s.merklePath())
-	if len(segments) == 0 && (errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() <= merkleHeaderSize) {
+	if len(segments) == 0 && !pending && (errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() <= merkleHeaderSize) {
 		return nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -181,4 +181,30 @@ func walFiles(dir string) ([]uint64, error) {
 	return list, nil
 }
 
+// walHasFrames tells whether any generation, of whatever store, is more than a
+// header.
+func (s *Store) walHasFrames() (bool, error) {
+	list, err := walFiles(s.walDir())
+	if err != nil {
+		return false, err
+	}
+	for _, n := range list {
+		f, err := openFile(walPath(s, n), os.O_RDONLY)
+		if err != nil {
+			return false, err
+		}
+		head := make([]byte, walHeaderSize)
+		_, err = f.ReadAt(head, 0)
+		st, serr := f.Stat()
+		f.Close()
+		if err != nil || serr != nil {
+			return true, serr // shorter than a header: nothing that was made here
+		}
+		if st.Size() > padded(walHeaderSize+int64(binary.LittleEndian.Uint32(head[40:]))+4) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 func stamp(t int64) time.Time { return time.Unix(0, t).UTC() }
