@@ -129,7 +129,7 @@ func (c *collector) part(ctx context.Context, p *part) error {
 			}
 		}
 		b.hits, b.text = b.hits[:0], b.text[:0]
-		if cap(b.text) <= batchBytes {
+		if cap(b.text) <= 2*batchBytes { // one long line is no reason to keep so much
 			select {
 			case c.s.spare <- b:
 			default:

@@ -137,7 +137,7 @@ func Search(ctx context.Context, o Options, emit func(*Hit) error) (Report, erro
 	}
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &search{Options: o, ctx: work, spare: make(chan *batch, 4*o.Workers)}
+	s := &search{Options: o, ctx: work, spare: make(chan *batch, 64)}
 	if o.Filter != nil {
 		s.prefilter = o.Filter.Need.Pattern()
 	}

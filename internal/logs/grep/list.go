@@ -12,7 +12,7 @@ import (
 // partBytes is how much of a large file is one part: enough that dividing costs
 // nothing, and little enough that what is found in those that wait for their
 // turn does not take much memory.
-const partBytes = 4 << 20
+const partBytes = 1 << 20
 
 // part is what one worker searches at a time: the lines of a file that begin
 // within [off, end), or all when end is -1. The worker sends what it finds, and

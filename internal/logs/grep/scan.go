@@ -5,6 +5,10 @@ import (
 	"io"
 )
 
+// restBytes is what is read behind the end of a part at first: most lines of
+// logs are shorter.
+const restBytes = 4 << 10
+
 // scan searches the lines that begin within [off, end), or all of them from off
 // on when end is -1. r gives the text from off on, but for off > 0 from the byte
 // before it: that tells whether a line begins at off.
@@ -20,11 +24,17 @@ func (w *worker) scan(r io.Reader, off, end int64) error {
 		if err := w.s.ctx.Err(); err != nil {
 			return err
 		}
-		enough := len(w.buf) - n
+		room := w.buf[n:]
+		if end >= 0 {
+			// The rest of the last line is read, and not much more; ever more
+			// at once, though, if it is long.
+			room = room[:min(int64(len(room)), max(end-base-int64(n), 0)+max(restBytes, int64(n-seen)))]
+		}
+		enough := len(room)
 		if w.stream {
 			enough = 1
 		}
-		m, failed := fill(r, w.buf[n:], enough)
+		m, failed := fill(r, room, enough)
 		old := n
 		n += m
 		w.p.bytes += int64(m)
