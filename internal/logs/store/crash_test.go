@@ -100,6 +100,68 @@ func TestInterruptedFlushes(t *testing.T) {
 	}
 }
 
+// TestInterruptedMerges stops a merge after its frame, and after its file.
+func TestInterruptedMerges(t *testing.T) {
+	for _, published := range []bool{false, true} {
+		t.Run(fmt.Sprintf("published=%v", published), func(t *testing.T) {
+			s, _ := newStore(t, nil)
+			w := writer(t, s)
+			for i := range 3 {
+				appendTo(t, w, batch("a", i*10, i*10+10))
+				flushed(t, w)
+			}
+			err := s.change(ctx, "test", func(c *change) error {
+				list := c.mergeable()[0]
+				seg, err := s.createSegment(ctx, c.head.store, c.nextID, list[0].Origin)
+				if err != nil {
+					return err
+				}
+				for _, e := range list {
+					if err := s.copyRecords(ctx, seg, s.info(c.index, e)); err != nil {
+						return err
+					}
+				}
+				f, err := seg.finish()
+				if err != nil {
+					return err
+				}
+				c.fresh = append(c.fresh, f)
+				op := &operation{records: []*Record{{Kind: KindMerged, Time: 1, Segment: &f.rec, From: mergeOf(list).From}}}
+				if err := appendMerkle(s.merklePath(), c.bytes, merkleFrame(&c.tree, op.encode())); err != nil {
+					return err
+				}
+				if published {
+					if err := c.publish(); err != nil {
+						return err
+					}
+				}
+				return errCrash
+			})
+			if !errors.Is(err, errCrash) {
+				t.Fatal(err)
+			}
+			clean(t, s)
+			wantAll(t, s, lines("a", 0, 30))
+			w.Close()
+			w = writer(t, s)
+			wantAll(t, s, lines("a", 0, 30))
+			if r := clean(t, s); (r.Merged == 3) != published {
+				t.Errorf("%+v", r)
+			}
+			if r, err := s.Rotate(ctx, Policy{}); err != nil || (len(r.Merged) == 0) != published {
+				t.Errorf("%+v, %v", r, err)
+			}
+			wantAll(t, s, lines("a", 0, 30))
+			if r := clean(t, s); r.Segments != 1 || r.Merged != 3 {
+				t.Errorf("%+v", r)
+			}
+			if names, _ := readNames(s.segmentDir()); len(names) != 1 {
+				t.Errorf("files: %q", names)
+			}
+		})
+	}
+}
+
 // copyState keeps the files of state.db, and returns what puts them back.
 func copyState(t *testing.T, s *Store) func() {
 	t.Helper()

@@ -6,7 +6,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/logs/segment"
 )
 
@@ -18,7 +17,9 @@ func (s *Store) merge(ctx context.Context, report *RotateReport) error {
 	for {
 		more := false
 		err := s.change(ctx, "logs rotate", func(c *change) error {
-			for _, list := range c.mergeable() {
+			var lists [][]*entry
+			lists, report.Locked = s.mergeable(c.index)
+			for _, list := range lists {
 				if failed[list[0].ID] {
 					continue
 				}
@@ -50,9 +51,6 @@ func (s *Store) merge(ctx context.Context, report *RotateReport) error {
 // mergeOne makes one segment of several.
 func (c *change) mergeOne(ctx context.Context, list []*entry) (Merge, error) {
 	s, m := c.store, mergeOf(list)
-	if list[0].Sealed && len(s.opts.Identities) == 0 {
-		return m, failure.Hint(failure.New(failure.NotReady, "segments that are encrypted are not merged without a key to open them"), "name a key file: logs.identities in the configuration")
-	}
 	id, err := s.freeID(c.nextID)
 	if err != nil {
 		return m, err

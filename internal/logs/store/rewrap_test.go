@@ -149,8 +149,21 @@ func TestACollectorThatCannotRead(t *testing.T) {
 		}
 		snap.Close()
 	}
-	s, _ := openStore(t, dir, with(k, k))
+	s, _ := openStore(t, dir, with(k, nil))
+	if r, err := s.Rotate(ctx, Policy{}); err != nil || r.Locked != 3 || len(r.Merged) > 0 {
+		t.Errorf("merged without a key: %+v, %v", r, err)
+	}
+	s, _ = openStore(t, dir, with(nil, k))
+	if r, err := s.Rotate(ctx, Policy{}); err != nil || r.Locked != 3 || len(r.Merged) > 0 {
+		t.Errorf("merged into the clear: %+v, %v", r, err)
+	}
+	s, _ = openStore(t, dir, with(k, k))
 	wantAll(t, s, lines("a", 0, 30))
+	if r, err := s.Rotate(ctx, Policy{}); err != nil || r.Locked != 0 || len(r.Merged) != 1 {
+		t.Errorf("not merged with the key: %+v, %v", r, err)
+	}
+	wantAll(t, s, lines("a", 0, 30))
+	clean(t, s)
 	// After a crash the key is needed, and asked for.
 	w := writer(t, s)
 	appendTo(t, w, batch("a", 30, 40))

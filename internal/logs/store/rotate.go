@@ -50,8 +50,11 @@ type RotateReport struct {
 	Freed int64     `json:"freed"` // bytes
 	// Over is by how many bytes a limit of size is exceeded although everything
 	// that may go is gone.
-	Over   int64 `json:"over"`
-	DryRun bool  `json:"dry_run"`
+	Over int64 `json:"over"`
+	// Locked are encrypted segments that were not merged, because there is no
+	// key to open them, or nobody any more to encrypt for.
+	Locked int  `json:"locked"`
+	DryRun bool `json:"dry_run"`
 }
 
 const (
@@ -95,7 +98,9 @@ func (s *Store) Rotate(ctx context.Context, p Policy) (*RotateReport, error) {
 			i, _ := x.find(r.ID)
 			x.drop(i, 0)
 		}
-		for _, list := range x.mergeable() {
+		var lists [][]*entry
+		lists, report.Locked = s.mergeable(x)
+		for _, list := range lists {
 			report.Merged = append(report.Merged, mergeOf(list))
 		}
 		return report, nil
@@ -239,6 +244,19 @@ func (x *index) mergeable() [][]*entry {
 	}
 	slices.SortFunc(out, func(a, b []*entry) int { return cmp.Compare(a[0].ID, b[0].ID) })
 	return out
+}
+
+// mergeable is that of the index, without what this store cannot merge, and how
+// many segments those are.
+func (s *Store) mergeable(x *index) (lists [][]*entry, locked int) {
+	for _, list := range x.mergeable() {
+		if list[0].Sealed && (len(s.opts.Identities) == 0 || len(s.opts.Recipients) == 0) {
+			locked += len(list)
+			continue
+		}
+		lists = append(lists, list)
+	}
+	return lists, locked
 }
 
 func mergeOf(list []*entry) Merge {
