@@ -1,7 +1,6 @@
 package source
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +34,7 @@ type Collector struct {
 	open      atomic.Int64  // files held open
 	shadows   map[inode]shadow
 	names     containers
+	deaf      bool // there is no inotify
 
 	mu       sync.Mutex
 	files    map[string]*file // by key
@@ -234,10 +234,10 @@ func (c *Collector) start(ctx context.Context, following bool) error {
 	if following {
 		delay = c.opts.Flush
 	}
-	c.tree, c.queue, c.out, c.following = t, newQueue(), newOutbox(c.sink, delay, following), following
-	c.again, c.shadows, c.names = make(chan struct{}, 1), map[inode]shadow{}, containers{tree: t}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.tree, c.queue, c.out, c.following = t, newQueue(), newOutbox(c.sink, delay, following), following
+	c.again, c.shadows, c.names = make(chan struct{}, 1), map[inode]shadow{}, containers{tree: t}
 	c.files, c.byPath, c.others = map[string]*file{}, map[string]*file{}, nil
 	c.problems, c.reported, c.gaps = nil, nil, nil
 	for _, key := range slices.Sorted(maps.Keys(kept)) {
@@ -406,7 +406,6 @@ func (c *Collector) known() []*file {
 	for _, t := range c.files {
 		list = append(list, t)
 	}
-	slices.SortFunc(list, func(a, b *file) int { return cmp.Compare(a.key, b.key) })
 	return list
 }
 

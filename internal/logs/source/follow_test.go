@@ -3,8 +3,12 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,14 +51,23 @@ func TestFollowByPolling(t *testing.T) {
 	h := newHost(t, "**/*.log")
 	h.write("app.log", numbered(0, 10))
 	c := h.collector()
-	if err := c.start(t.Context(), true); err != nil {
-		t.Fatal(err)
-	}
-	n := &notifier{c: c, done: func() {}}
-	if n.watch(map[string]bool{h.dir: true}) {
-		t.Error("without inotify changes are said to be told")
-	}
-	c.finish()
+	c.deaf = true
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Follow(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	h.eventually(10)
+	h.append("app.log", numbered(10, 20))
+	h.eventually(20)
+	h.rename("app.log", "app.log.1")
+	h.write("app.log", numbered(20, 30))
+	h.write("new/app.log", numbered(30, 40))
+	h.eventually(40)
 }
 
 func TestDeletedWhileOpen(t *testing.T) {
@@ -331,4 +344,85 @@ func TestSince(t *testing.T) {
 		got != "2026-11-22T00:00:01Z host a: new|2026-11-21T23:59:57Z host a: late too|2026-11-21T23:59:58Z host a: late" {
 		t.Errorf("read %q", got)
 	}
+}
+
+func TestUnreadable(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can look as another user")
+	}
+	h := newHost(t, "*.log")
+	h.write("app.log", numbered(0, 10))
+	h.write("secret.log", numbered(10, 20))
+	for name, mode := range map[string]os.FileMode{"..": 0o755, ".": 0o755, "secret.log": 0o600} {
+		if err := os.Chmod(h.path(name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := filepath.Join(t.TempDir(), "kept")
+	cmd := exec.Command("/proc/self/exe", kept)
+	cmd.Env = append(os.Environ(), childEnv+"=problems:"+h.path("*.log"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if want := "10 " + h.path("secret.log") + " permission denied\n"; string(out) != want {
+		t.Errorf("%q, not %q", out, want)
+	}
+}
+
+// A compressed file that becomes a thousandfold of what a log does is not read
+// to its end.
+func TestExpandingFile(t *testing.T) {
+	h := newHost(t)
+	h.write("app.log.1", strings.Repeat("a", 100<<20))
+	run(t, "zstd --rm -q "+h.path("app.log.1"))
+	r := h.once()
+	if len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Reason, "beyond all measure") {
+		t.Errorf("problems %+v", r.Problems)
+	}
+	for _, l := range h.sink.lines() {
+		if len(l) > maxRecord {
+			t.Fatalf("a record of %d bytes", len(l))
+		}
+	}
+}
+
+func TestLongLines(t *testing.T) {
+	h := newHost(t)
+	long := strings.Repeat("0123456789abcde ", 3<<20/16)
+	h.write("app.log", "short\n"+long+"\nshort\n"+long)
+	h.write("app.log.1", "SHORT\n"+long+"\nSHORT\n")
+	run(t, "gzip "+h.path("app.log.1"))
+	h.once()
+	total := 0
+	for _, l := range h.sink.lines() {
+		if len(l) > maxRecord {
+			t.Errorf("a record of %d bytes", len(l))
+		}
+		total += len(l)
+	}
+	if want := 3*len(long) + 4*5; total != want {
+		t.Errorf("%d bytes, not %d", total, want)
+	}
+}
+
+// Many files are read fairly, with few of them open.
+func TestManyFiles(t *testing.T) {
+	h := newHost(t, "**/*.log")
+	n := 0
+	for i := range 1500 {
+		h.write(fmt.Sprintf("d%d/f%d.log", i%7, i), numbered(n, n+3))
+		n += 3
+	}
+	c := h.collector()
+	if _, err := c.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.expect(n)
+	if open := c.open.Load(); open != 0 {
+		t.Errorf("%d files are open", open)
+	}
+	h.once()
+	h.expect(n)
 }

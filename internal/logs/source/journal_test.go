@@ -112,3 +112,28 @@ func TestJournalSince(t *testing.T) {
 		t.Errorf("%d entries, not 5", n)
 	}
 }
+
+func TestJournalGap(t *testing.T) {
+	h := newHost(t)
+	h.spec = []Spec{{Name: "journal", Kind: Journal, Include: []string{h.path("journal")}}}
+	if err := os.MkdirAll(h.path("journal"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	importEntries(t, h.path("journal/system.journal"), 0, 20)
+	h.once()
+	// As if five entries had come after this position and gone away.
+	key := "journal:" + h.path("journal")
+	var cur journalCursor
+	if err := decodeCursor(h.sink.cursors[key], &cur); err != nil {
+		t.Fatal(err)
+	}
+	cur.Number -= 5
+	h.sink.cursors[key] = encodeCursor(&cur)
+	importEntries(t, h.path("journal/system.journal"), 20, 21)
+	if r := h.once(); len(r.Gaps) != 1 || r.Gaps[0].Records != 5 {
+		t.Errorf("gaps %+v", r.Gaps)
+	}
+	if r := h.once(); len(r.Gaps) != 0 || len(h.sink.lines()) != 21 {
+		t.Errorf("the second time: gaps %+v, %d entries", r.Gaps, len(h.sink.lines()))
+	}
+}

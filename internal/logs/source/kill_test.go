@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -34,6 +35,17 @@ func TestMain(m *testing.M) {
 }
 
 func collectorChild(include, kept string) error {
+	if pattern, ok := strings.CutPrefix(include, "problems:"); ok {
+		c, err := New([]Spec{{Name: "test", Kind: Files, Include: []string{pattern}}}, nil, &memorySink{}, Options{Idle: time.Millisecond})
+		if err != nil {
+			return err
+		}
+		r, err := c.Once(context.Background())
+		for _, p := range r.Problems {
+			fmt.Println(r.Records, p.Path, p.Reason)
+		}
+		return err
+	}
 	sink, err := openFileSink(kept)
 	if err != nil {
 		return err

@@ -27,6 +27,9 @@ const notifyMask = unix.IN_MODIFY | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_
 func newNotifier(c *Collector) *notifier {
 	n := &notifier{c: c, byDir: map[string]int32{}, names: make(chan map[int32]string, 1), done: func() {}}
 	n.names <- map[int32]string{}
+	if c.deaf {
+		return n
+	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return n

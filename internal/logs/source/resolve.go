@@ -34,7 +34,9 @@ type shadow struct {
 // read into the queue. Only one goroutine calls it.
 func (c *Collector) resolve(s *scan) {
 	r := &resolution{c: c, scan: s, byInode: map[inode][]*file{}, byStem: map[string][]*file{}, here: map[*file]*candidate{}}
-	for _, t := range c.known() {
+	known := c.known()
+	slices.SortFunc(known, func(a, b *file) int { return cmp.Compare(a.key, b.key) })
+	for _, t := range known {
 		t.mu.Lock()
 		if !t.cur.Detached {
 			id := inode{t.cur.Dev, t.cur.Ino}
@@ -162,6 +164,9 @@ func (r *resolution) locate(t *file, cand *candidate) {
 	unchanged := t.failed.size == cand.size && t.failed.mod == cand.mod && t.failed.ctime == cand.ctime
 	t.note(cand.info)
 	t.goal = cand.size
+	if t.f != nil && t.un == nil && t.due.IsZero() && cand.size == t.cur.Offset && t.quiet() > heldIdle {
+		t.close() // so that it is in nobody's way
+	}
 	if r.c.following {
 		t.goal = 1<<63 - 1
 	}
@@ -209,7 +214,9 @@ func (r *resolution) identify(cand *candidate) error {
 		}
 	}
 	if (writing || v.err != nil && len(v.head) < printBytes) && !v.old(c) {
-		c.lookLater() // it is being written
+		c.lookLater()
+		r.scan.spec = cand.spec
+		r.scan.skipped(cand.path, "it is being written (it will be read when it is finished)")
 		return nil
 	}
 	r.begin(v, start)
@@ -433,8 +440,12 @@ func (r *resolution) missing(t *file) {
 	}
 }
 
-// heldDeleted is how long a deleted file is held open after it was read.
-const heldDeleted = 30 * time.Second
+// How long a file is held open in which nothing changes: one that was deleted,
+// and every other one.
+const (
+	heldDeleted = 30 * time.Second
+	heldIdle    = 10 * time.Minute
+)
 
 // lost reports the end of a file that went away before it was read. t.mu is
 // held.
