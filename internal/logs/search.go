@@ -49,6 +49,7 @@ func Search(ctx context.Context, c *Corpus, o Options, emit func(Match) error) (
 	switch {
 	case errors.Is(err, errEnough):
 		s.report.Limited, err = true, nil
+		s.report.Matches = s.given // more was found than was asked for
 	case errors.Is(err, query.ErrDone):
 		err = nil
 	}
@@ -68,6 +69,7 @@ type searcher struct {
 	report Report
 	pipe   *query.Pipeline // nil: matches are given out as they are
 	held   []group         // by time
+	given  int64           // matches
 	last   *unit           // of the record given out last
 	row    int
 }
@@ -155,7 +157,7 @@ func (s *searcher) run(ctx context.Context, cancel context.CancelFunc, p *plan) 
 // come before.
 func (s *searcher) take(f found, frontier int64) error {
 	s.report.Units++
-	if f.err != nil {
+	if f.err != nil && !errors.Is(f.err, query.ErrDone) {
 		s.report.Problems = append(s.report.Problems, Problem{f.unit.name, f.err})
 	}
 	s.report.Matches += f.matches
@@ -209,6 +211,9 @@ func (s *searcher) release(before int64) error {
 }
 
 func (s *searcher) give(m Match) error {
+	if !m.Context {
+		s.given++
+	}
 	if s.pipe == nil {
 		return s.emit(m)
 	}

@@ -95,7 +95,7 @@ func (o *searchOptions) addFlags(a *app.App, cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&o.since, "since", "", "only records of `WHEN` or later: a span such as 90m, 24h or 7d, or a date")
 	fs.StringVar(&o.until, "until", "", "only records before `WHEN`")
-	fs.StringArrayVar(&o.sources, "source", nil, "only records of `SOURCE`, as mobileops logs sources lists it; * stands for anything; may be repeated")
+	fs.StringArrayVar(&o.sources, "source", nil, "only records of `SOURCE`, as mobileops logs status lists it; * stands for anything; may be repeated")
 	fs.StringArrayVar(&o.units, "unit", nil, "only records of the unit or container `UNIT`; * stands for anything; may be repeated")
 	fs.StringArrayVar(&o.fields, "field", nil, "only records whose field has a value, `NAME=VALUE`; may be repeated")
 	app.Choice(cmd, fs, &o.severity, "severity", "", []string{"emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"}, "only records of `SEVERITY` or worse")

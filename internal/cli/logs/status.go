@@ -140,7 +140,11 @@ func statusOf(stats []store.SourceStats, last *engine.Collector) *statusReport {
 	if last != nil {
 		r.Collector = &collectorInfo{last.PID, last.Follow, last.Started, last.Written, last.Ended}
 		for _, f := range last.Sources {
-			src := of(f.Source)
+			name := f.Source
+			if f.Kind == source.Files {
+				name, _ = source.Stem(f.Path) // as records name it
+			}
+			src := of(name)
 			src.LagBytes += f.LagBytes
 			src.Rate += f.Rate
 			src.Gaps += f.GapCount
