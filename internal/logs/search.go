@@ -70,14 +70,13 @@ type searcher struct {
 	pipe   *query.Pipeline // nil: matches are given out as they are
 	held   []group         // by time
 	given  int64           // matches
-	last   *unit           // of the record given out last
-	row    int
+	last   spot            // of the record given out last
+	shown  map[spot]bool   // with context: what was given out
 }
 
 // group are hits that stay together: one match, or several with their context.
 type group struct {
 	time int64
-	unit *unit
 	hits []hit
 }
 
@@ -129,7 +128,7 @@ func (s *searcher) run(ctx context.Context, cancel context.CancelFunc, p *plan) 
 			runs = append(runs, pipe)
 		}
 		wg.Go(func() {
-			w := newWorker(s.opts, pipe)
+			w := newWorker(ctx, s.opts, pipe)
 			for d := range work {
 				d.result <- w.guarded(d.unit)
 			}
@@ -163,10 +162,10 @@ func (s *searcher) take(f found, frontier int64) error {
 	s.report.Matches += f.matches
 	for i := 0; i < len(f.hits); {
 		k := i + 1
-		for k < len(f.hits) && s.opts.Before+s.opts.After > 0 && f.hits[k].row == f.hits[k-1].row+1 {
+		for k < len(f.hits) && s.opts.Before+s.opts.After > 0 && f.hits[k-1].spot.isBefore(f.hits[k].spot) {
 			k++
 		}
-		s.held = append(s.held, group{f.hits[i].event.Time, f.unit, f.hits[i:k]})
+		s.held = append(s.held, group{f.hits[i].event.Time, f.hits[i:k]})
 		i = k
 	}
 	if len(s.held) > maxHeld {
@@ -194,8 +193,17 @@ func (s *searcher) release(before int64) error {
 	for ; n < len(s.held) && (s.held[n].time < before || before == math.MaxInt64); n++ {
 		g := &s.held[n]
 		for _, h := range g.hits {
-			apart := s.last != nil && (s.last != g.unit || h.row != s.row+1)
-			s.last, s.row = g.unit, h.row
+			if s.opts.Before+s.opts.After > 0 {
+				if s.shown[h.spot] {
+					continue
+				}
+				if s.shown == nil || len(s.shown) > maxHeld {
+					s.shown = map[spot]bool{}
+				}
+				s.shown[h.spot] = true
+			}
+			apart := s.last.origin != nil && !s.last.isBefore(h.spot)
+			s.last = h.spot
 			if err := s.give(Match{h.event, h.context, apart}); err != nil {
 				return err
 			}

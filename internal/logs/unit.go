@@ -19,7 +19,9 @@ type unit struct {
 	last     int64
 	name     string
 	file     *openSegment
+	segment  *Segment // of file
 	block    int
+	line     *sequence // it is part of
 	loose    []event.Record
 	sequence int // in the order of dispatch
 	rank     int // of its source's records among each other
@@ -45,7 +47,8 @@ func (o *openSegment) release() {
 type plan struct {
 	ctx      context.Context
 	opts     *Options
-	segments []Segment // by time
+	segments []*Segment                 // by time
+	lines    map[event.Origin]*sequence // nil: nobody asks what is beside a record
 	ready    unitHeap
 	next     int // number of the next unit
 	skipped  int
@@ -54,17 +57,20 @@ type plan struct {
 
 func newPlan(ctx context.Context, c *Corpus, o *Options) *plan {
 	p := &plan{ctx: ctx, opts: o}
-	for _, s := range c.Segments {
-		if s.MaxTime >= o.Since && s.MinTime < o.Until {
+	if o.Before+o.After > 0 {
+		p.lines = sequences(c)
+	}
+	for i := range c.Segments {
+		if s := &c.Segments[i]; s.MaxTime >= o.Since && s.MinTime < o.Until {
 			p.segments = append(p.segments, s)
 		}
 	}
-	slices.SortStableFunc(p.segments, func(a, b Segment) int {
+	slices.SortStableFunc(p.segments, func(a, b *Segment) int {
 		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.Order, b.Order))
 	})
 	for i := range c.Loose {
 		l := &c.Loose[i]
-		u := &unit{origin: &l.Origin, name: l.Origin.Source, first: math.MaxInt64, last: math.MinInt64, loose: l.Records, rank: math.MaxInt}
+		u := &unit{origin: &l.Origin, name: l.Origin.Source, first: math.MaxInt64, last: math.MinInt64, loose: l.Records, line: p.lines[l.Origin], rank: math.MaxInt}
 		for _, r := range l.Records {
 			u.first, u.last = min(u.first, r.Time), max(u.last, r.Time)
 		}
@@ -92,7 +98,7 @@ func (p *plan) take() *unit {
 }
 
 // expand opens a segment and makes units of its blocks.
-func (p *plan) expand(s Segment) {
+func (p *plan) expand(s *Segment) {
 	data, err := s.Open(p.ctx)
 	if err != nil {
 		p.problems = append(p.problems, Problem{s.Name, err})
@@ -112,7 +118,7 @@ func (p *plan) expand(s Segment) {
 			p.skipped++
 			continue
 		}
-		units = append(units, &unit{origin: &s.Origin, name: s.Name, first: b.MinTime, last: b.MaxTime, file: file, block: i, rank: int(s.Order)})
+		units = append(units, &unit{origin: &s.Origin, name: s.Name, first: b.MinTime, last: b.MaxTime, file: file, segment: s, line: p.lines[s.Origin], block: i, rank: int(s.Order)})
 	}
 	if file.users.Store(int32(len(units))); len(units) == 0 {
 		data.Close()

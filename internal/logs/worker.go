@@ -1,7 +1,9 @@
 package logs
 
 import (
+	"context"
 	"fmt"
+	"slices"
 
 	"github.com/mobileops/mobileops/internal/logs/event"
 	"github.com/mobileops/mobileops/internal/logs/query"
@@ -12,7 +14,7 @@ import (
 type hit struct {
 	event   *event.Event
 	context bool
-	row     int // in its unit
+	spot
 }
 
 // found is what a worker found in a unit.
@@ -25,6 +27,7 @@ type found struct {
 
 // worker looks through units. It is one goroutine's.
 type worker struct {
+	ctx   context.Context
 	opts  *Options
 	block segment.Block
 	need  *segment.Search
@@ -38,9 +41,9 @@ type worker struct {
 	event event.Event
 }
 
-func newWorker(o *Options, pipe *query.Pipeline) *worker {
+func newWorker(ctx context.Context, o *Options, pipe *query.Pipeline) *worker {
 	need := o.Query.Need()
-	w := &worker{opts: o, need: segment.NewSearch(need), eval: o.Query.NewEvaluator(), exact: need.Exact, pipe: pipe}
+	w := &worker{ctx: ctx, opts: o, need: segment.NewSearch(need), eval: o.Query.NewEvaluator(), exact: need.Exact, pipe: pipe}
 	if pipe != nil {
 		w.kind = pipe.Counting()
 	}
@@ -96,7 +99,7 @@ func (w *worker) match(u *unit, f *found, row int, r *event.Record) error {
 	case w.pipe != nil:
 		w.pipe.AddCount(r.Time, 1)
 	case !w.opts.CountOnly && !w.around():
-		w.keep(f, u, r, row, false)
+		w.keep(f, u, r, spot{u.segment, u.origin, u.block, row}, false)
 	}
 	return nil
 }
@@ -116,7 +119,7 @@ func (w *worker) matches(u *unit, r *event.Record) bool {
 }
 
 // keep adds a copy of a record to what was found.
-func (w *worker) keep(f *found, u *unit, r *event.Record, row int, context bool) {
+func (w *worker) keep(f *found, u *unit, r *event.Record, at spot, context bool) {
 	if cap(w.arena)-len(w.arena) < len(r.Raw) {
 		w.arena = make([]byte, 0, max(len(r.Raw), min(256<<10, max(4<<10, 2*cap(w.arena)))))
 	}
@@ -129,7 +132,7 @@ func (w *worker) keep(f *found, u *unit, r *event.Record, row int, context bool)
 	if w.opts.Parse {
 		e.Parsed()
 	}
-	f.hits = append(f.hits, hit{e, context, row})
+	f.hits = append(f.hits, hit{e, context, at})
 }
 
 func (w *worker) inBlock(u *unit, f *found) error {
@@ -175,8 +178,16 @@ func (w *worker) inBlock(u *unit, f *found) error {
 	return w.withContext(u, f, rows, int(u.file.reader.Block(u.block).Records), w.block.Record)
 }
 
-// withContext adds the records of a unit at rows, and those around them.
+// withContext adds the records of a unit at rows, and those around them, also
+// where these lie in the units beside it. What matches there, and what is
+// around that, the other unit adds.
 func (w *worker) withContext(u *unit, f *found, rows []int, n int, record func(int) (event.Record, error)) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if missing := w.opts.Before - rows[0]; missing > 0 {
+		w.beside(u, f, missing, false)
+	}
 	done := -1 // the last row that was added
 	for k, row := range rows {
 		to := min(row+w.opts.After, n-1)
@@ -188,11 +199,30 @@ func (w *worker) withContext(u *unit, f *found, rows []int, n int, record func(i
 			if err != nil {
 				return err
 			}
-			w.keep(f, u, &r, i, i != row)
+			w.keep(f, u, &r, spot{u.segment, u.origin, u.block, i}, i != row)
 			done = i
 		}
 	}
+	if missing := rows[len(rows)-1] + w.opts.After - (n - 1); missing > 0 {
+		w.beside(u, f, missing, true)
+	}
 	return nil
+}
+
+// beside adds up to n records before the first of a unit, or behind its last.
+func (w *worker) beside(u *unit, f *found, n int, forward bool) {
+	from := len(f.hits)
+	u.line.beyond(w.ctx, u, forward, func(at spot, r *event.Record) bool {
+		if r.Time >= w.opts.Since && r.Time < w.opts.Until && w.matches(u, r) {
+			return false
+		}
+		w.keep(f, u, r, at, true)
+		n--
+		return n > 0
+	})
+	if !forward {
+		slices.Reverse(f.hits[from:])
+	}
 }
 
 // guarded searches a unit. A panic, which only a segment that was made to cause
