@@ -26,6 +26,7 @@ type dfa struct {
 	rows  map[string]uint32 // by key
 	start uint32            // the row at the beginning of a line
 	most  int               // how long trans may become
+	bytes int               // of all keys
 
 	now, next *nfa
 	scratch   []byte
@@ -50,6 +51,9 @@ const (
 // stay in the cache of a core.
 const tableBytes = 1 << 20
 
+// keyBytes is what the keys of all states may take.
+const keyBytes = 4 << 20
+
 func newDFA(p *program) *dfa {
 	d := &dfa{
 		p: p, most: max(tableBytes/4, 16*p.classes),
@@ -65,7 +69,7 @@ func (d *dfa) reset() {
 	d.trans = append(d.trans[:0], make([]uint32, rowsReserved*d.p.classes)...)
 	d.keys = append(d.keys[:0], make([]string, rowsReserved)...)
 	d.rows = map[string]uint32{}
-	d.sinceReset = 0
+	d.sinceReset, d.bytes = 0, 0
 	d.kernel, d.pending = d.kernel[:0], d.pending[:0]
 	before := kindOther
 	if d.p.lineBegin {
@@ -100,6 +104,7 @@ func (d *dfa) intern(before kind) uint32 {
 	row := uint32(len(d.trans))
 	k := string(d.scratch)
 	d.keys = append(d.keys, k)
+	d.bytes += len(k)
 	d.rows[k] = row
 	d.trans = append(d.trans, make([]uint32, d.p.classes)...)
 	return row
@@ -109,7 +114,7 @@ func (d *dfa) intern(before kind) uint32 {
 // make room.
 func (d *dfa) step(from uint32, b byte) (to uint32) {
 	k := d.keys[from/uint32(d.p.classes)]
-	if len(d.trans)+d.p.classes > d.most {
+	if len(d.trans)+d.p.classes > d.most || d.bytes > keyBytes {
 		if d.sinceReset < 16*len(d.keys) {
 			d.thrashed++
 		}

@@ -59,7 +59,11 @@ func caseBit(b byte) byte {
 // next returns where the first occurrence at or after from begins, or -1.
 func (f *finder) next(buf []byte, from int) int {
 	text := f.lit.Text
-	for {
+	begin := from
+	for failed := 0; ; failed++ {
+		if failed > 256 && failed > (from-begin)/16 && !f.lit.Fold {
+			return f.nextOften(buf, from)
+		}
 		places := len(buf) - len(text) + 1 - from
 		if places <= 0 {
 			return -1
@@ -70,6 +74,22 @@ func (f *finder) next(buf []byte, from int) int {
 		} else {
 			i = indexPair(buf[from+f.lo:], places, f.off, f.b1, f.m1, f.b2, f.m2)
 		}
+		if i < 0 {
+			return -1
+		}
+		from += i
+		if f.here(buf, from) {
+			return from
+		}
+		from++
+	}
+}
+
+// nextOften is next for texts that have the pair all over but not the literal:
+// what package bytes does takes no longer for those.
+func (f *finder) nextOften(buf []byte, from int) int {
+	for {
+		i := bytes.Index(buf[from:], f.lit.Text)
 		if i < 0 {
 			return -1
 		}

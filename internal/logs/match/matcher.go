@@ -3,7 +3,7 @@ package match
 import "bytes"
 
 // Matcher looks for a pattern. It is for the use of one goroutine: it keeps the
-// states of an automaton, at most about two megabytes, from one text to the
+// states of an automaton, a few megabytes at most, from one text to the
 // next.
 type Matcher struct {
 	p      *Pattern

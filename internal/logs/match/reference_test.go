@@ -154,7 +154,7 @@ func randomPattern(r *rand.Rand, depth int) string {
 
 func TestRandomExpressionsAgainstRegexp(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	n := 2500
+	n := 1500
 	if testing.Short() {
 		n = 1000
 	}
@@ -426,5 +426,37 @@ func TestRandomChoices(t *testing.T) {
 	t.Log(seekers)
 	if hasTeddy() && len(seekers) < 5 {
 		t.Errorf("ways of searching that were met: %v", seekers)
+	}
+}
+
+// Texts that nearly match everywhere take the same ways to the same end.
+func TestNearlyEverywhere(t *testing.T) {
+	text := append(bytes.Repeat([]byte("ab"), 20_000), "a"...)
+	for _, tc := range []struct {
+		pattern string
+		o       Options
+		at      int
+	}{
+		{strings.Repeat("ab", 300) + "c", Options{}, -1},
+		{"ba", Options{}, 1},
+		{strings.Repeat("ab", 300) + "a", Options{}, 0},
+		{"bab", Options{Word: true}, -1},
+		{strings.Repeat("ab", 300) + "c", Options{Fold: true}, -1},
+	} {
+		p, err := Compile(tc.pattern, tc.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if start, _ := p.NewMatcher().Find(text, 0); start != tc.at {
+			t.Errorf("%.20q %+v: found at %d, want %d", tc.pattern, tc.o, start, tc.at)
+		}
+	}
+	p, err := Compile("aab", Options{Word: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(bytes.Repeat([]byte("aabaab"), 5000), " aab"...)
+	if start, _ := p.NewMatcher().Find(text, 0); start != len(text)-3 {
+		t.Errorf("found at %d", start)
 	}
 }
