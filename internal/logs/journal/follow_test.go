@@ -121,13 +121,16 @@ func TestFollowWhileItIsWritten(t *testing.T) {
 	}
 	s := open(t, Options{}, path)
 	const n = 20000
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		for i := 1; i < n; i += 100 {
 			l.write(numbered(i, min(i+100, n)))
 			time.Sleep(time.Millisecond)
 		}
 	}()
 	eachOnce(t, readNumbers(t, ctx, s, n), 0, n)
+	<-done
 	l.end()
 	if _, err := s.Next(); err != io.EOF {
 		t.Errorf("after the last entry: %v", err)
@@ -270,6 +273,57 @@ func firstAfter(t *testing.T, s *Set, seek func()) (Entry, bool) {
 	return *e, true
 }
 
+// TestSearchWhileItIsWritten looks for what every entry has, again and again:
+// what is found must be the first entries without any missing.
+func TestSearchWhileItIsWritten(t *testing.T) {
+	needSystemd(t)
+	path := filepath.Join(t.TempDir(), "a.journal")
+	const n = 30000
+	l := startLive(t, path)
+	l.write(numbered(0, 1))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 1; i < n; i += 50 {
+			l.write(numbered(i, min(i+50, n)))
+		}
+		l.end()
+	}()
+	ctx := patience(t)
+	for {
+		if st, err := os.Stat(path); err == nil && st.Size() > 4096 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s := open(t, Options{}, path)
+	searches := 0
+	for found := 0; found < n; searches++ {
+		o := SearchOptions{Need: match.Need{Clauses: []match.Clause{{{Text: []byte("=number")}}}}}
+		if searches%2 == 1 {
+			o = SearchOptions{Matches: []FieldMatch{{"_HOSTNAME", []byte("h")}}}
+		}
+		next := 0
+		if err := s.Search(ctx, o, func(e *Entry) error {
+			if m, _ := e.Get("MESSAGE"); string(m) != fmt.Sprintf("number %d", next) {
+				return fmt.Errorf("search %d: %q where there should be number %d", searches, m, next)
+			}
+			next++
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if next < found {
+			t.Fatalf("%d entries, and %d before", next, found)
+		}
+		found = next
+	}
+	<-done
+	if searches < 5 {
+		t.Logf("only %d searches while it was written", searches)
+	}
+}
+
 func TestSearchFollows(t *testing.T) {
 	needSystemd(t)
 	dir := t.TempDir()
@@ -277,7 +331,10 @@ func TestSearchFollows(t *testing.T) {
 	l.write(numbered(0, 500))
 	l.end()
 	s := open(t, Options{}, dir)
+	done := make(chan struct{})
+	defer func() { <-done }()
 	go func() {
+		defer close(done)
 		for k := range 5 {
 			rotate(t, dir, k)
 			l := startLive(t, filepath.Join(dir, "system.journal"))

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mobileops/mobileops/internal/logs/match"
@@ -18,21 +18,6 @@ import (
 func slowSearch(t *testing.T, s *Set, o SearchOptions) (found []string) {
 	t.Helper()
 	s.SeekHead()
-	var patterns [][]*regexp.Regexp
-	for _, c := range o.Need.Clauses {
-		var any []*regexp.Regexp
-		for _, l := range c {
-			text := regexp.QuoteMeta(string(l.Text))
-			if l.Word {
-				text = `(?:^|[^0-9A-Za-z_])` + text + `(?:[^0-9A-Za-z_]|$)`
-			}
-			if l.Fold {
-				text = `(?i)` + text
-			}
-			any = append(any, regexp.MustCompile(`(?s)`+text))
-		}
-		patterns = append(patterns, any)
-	}
 	for {
 		e, err := s.Next()
 		if err != nil {
@@ -47,8 +32,10 @@ func slowSearch(t *testing.T, s *Set, o SearchOptions) (found []string) {
 			return nil
 		})
 		pass := true
-		for _, any := range patterns {
-			pass = pass && slices.ContainsFunc(any, func(re *regexp.Regexp) bool { return slices.ContainsFunc(values, re.MatchString) })
+		for _, c := range o.Need.Clauses {
+			pass = pass && slices.ContainsFunc(c, func(l match.Literal) bool {
+				return slices.ContainsFunc(values, func(v string) bool { return simply(v, l) })
+			})
 		}
 		byField := map[string]bool{}
 		for _, m := range o.Matches {
@@ -59,6 +46,29 @@ func slowSearch(t *testing.T, s *Set, o SearchOptions) (found []string) {
 		}
 		if pass {
 			found = append(found, e.Cursor())
+		}
+	}
+}
+
+// simply reports whether a literal is in a value, in the most obvious way.
+func simply(value string, l match.Literal) bool {
+	if l.Fold {
+		value = strings.Map(func(r rune) rune {
+			if 'A' <= r && r <= 'Z' {
+				r += 'a' - 'A'
+			}
+			return r
+		}, value)
+	}
+	for from := 0; ; from++ {
+		at := strings.Index(value[from:], string(l.Text))
+		if at < 0 {
+			return false
+		}
+		from += at
+		end := from + len(l.Text)
+		if !l.Word || (from == 0 || !wordByte(value[from-1])) && (end == len(value) || !wordByte(value[end])) {
+			return true
 		}
 	}
 }
@@ -83,9 +93,6 @@ func randomSearch(r *rand.Rand) (o SearchOptions) {
 			l := match.Literal{Text: []byte(texts[r.IntN(len(texts))]), Fold: r.IntN(3) == 0, Word: r.IntN(3) == 0}
 			if l.Fold {
 				l.Text = bytes.ToLower(l.Text)
-				if bytes.ContainsFunc(l.Text, func(r rune) bool { return r > 127 || r == 'k' || r == 's' }) {
-					l.Fold = false // (?i) of the comparison folds more than ASCII
-				}
 			}
 			c = append(c, l)
 		}
@@ -110,13 +117,13 @@ func TestSearchFindsWhatLookingAtEachEntryFinds(t *testing.T) {
 	needSystemd(t)
 	dir := t.TempDir()
 	for i, f := range realFormats[:4] {
-		remote(t, filepath.Join(dir, f.name+".journal"), generate(spec{seed: uint64(i), n: 700, binary: true, boot: boots[i%3], start: 1_780_000_000_000_000 + uint64(i)*77_000_000}), f.env, f.flags...)
+		remote(t, filepath.Join(dir, f.name+".journal"), generate(spec{seed: uint64(i), n: 400, binary: true, boot: boots[i%3], start: 1_780_000_000_000_000 + uint64(i)*77_000_000}), f.env, f.flags...)
 	}
 	writeFile(t, filepath.Join(dir, "system.journal"), synthesize(t, 150, true, true, flagLZ4, true).bytes())
 	writeFile(t, filepath.Join(dir, "user-5.journal"), synthesize(t, 99, false, false, flagXZ, false).bytes())
 	s := open(t, Options{KeepAll: true}, dir)
 	hits := 0
-	for seed := range uint64(150) {
+	for seed := range uint64(80) {
 		o := randomSearch(rand.New(rand.NewPCG(seed, 1)))
 		want := slowSearch(t, s, o)
 		got := fastSearch(t, s, o)
@@ -132,7 +139,7 @@ func TestSearchFindsWhatLookingAtEachEntryFinds(t *testing.T) {
 			t.Fatalf("search %d: counted %d of %d, %v", seed, n, len(want), err)
 		}
 	}
-	if hits < 5000 {
+	if hits < 3000 {
 		t.Fatalf("the searches found only %d entries altogether: the test does not test", hits)
 	}
 }
