@@ -10,12 +10,26 @@ import (
 
 // catalogue are the well-known messages of programs: who logged in, from where.
 type catalogue struct {
-	programs map[string][]*pattern
-	any      []*pattern // of whatever program
+	programs map[string]*messages
+	any      messages // of whatever program
+}
+
+// messages are patterns by the bytes with which messages begin that they may
+// fit, each list in the order of the file.
+type messages [256][]*pattern
+
+func (m *messages) add(p *pattern) {
+	if s := &p.steps[0]; s.kind == stepText {
+		m[s.text[0]] = append(m[s.text[0]], p)
+		return
+	}
+	for i := range m {
+		m[i] = append(m[i], p)
+	}
 }
 
 func newCatalogue(list []fileMessages) (*catalogue, error) {
-	c := &catalogue{programs: map[string][]*pattern{}}
+	c := &catalogue{programs: map[string]*messages{}}
 	n := 0
 	for _, m := range list {
 		if len(m.Programs) == 0 {
@@ -34,10 +48,13 @@ func newCatalogue(list []fileMessages) (*catalogue, error) {
 			}
 			for _, name := range m.Programs {
 				if name == "*" {
-					c.any = append(c.any, p)
-				} else {
-					c.programs[name] = append(c.programs[name], p)
+					c.any.add(p)
+					continue
 				}
+				if c.programs[name] == nil {
+					c.programs[name] = new(messages)
+				}
+				c.programs[name].add(p)
 			}
 		}
 	}
@@ -52,21 +69,30 @@ func (f *Format) FillMessage(e *event.Event) { f.fillKnown(e) }
 
 func (f *Format) fillKnown(e *event.Event) {
 	m := e.Message
+	if len(m) > maxMatched {
+		return
+	}
 	if i := bytes.IndexByte(m, '\n'); i >= 0 {
 		m = m[:i]
 	}
+	if len(m) == 0 {
+		return
+	}
 	for _, c := range f.messages {
-		if e.Program != "" && fillFrom(e, m, c.programs[e.Program]) || fillFrom(e, m, c.any) {
+		if p := c.programs[e.Program]; p != nil && fillFrom(e, m, p[m[0]]) || fillFrom(e, m, c.any[m[0]]) {
 			return
 		}
 	}
 }
 
 func fillFrom(e *event.Event, m []byte, list []*pattern) bool {
+	if len(list) == 0 {
+		return false
+	}
 	var c captures
 	for _, p := range list {
 		// Most patterns begin with text, and most do not fit.
-		if s := &p.steps[0]; s.kind == stepText && (len(m) < len(s.text) || m[0] != s.text[0] || string(m[:len(s.text)]) != s.text) {
+		if s := &p.steps[0]; s.kind == stepText && (len(m) < len(s.text) || string(m[:len(s.text)]) != s.text) {
 			continue
 		}
 		c.reset(len(p.names))

@@ -54,8 +54,8 @@ func sampleLines(sample []byte) (lines [][]byte) {
 	return lines
 }
 
-// score says how well lines fit: tenths of the lines first, then the rank, then
-// the path. 0 is not at all.
+// score says how well lines fit: tenths of the lines first, where eight are as
+// good as all, then the rank, then the path. 0 is not at all.
 func (f *Format) score(name string, lines [][]byte) int {
 	fit, counted := 0, 0
 	r := Reader{f: f}
@@ -75,7 +75,8 @@ func (f *Format) score(name string, lines [][]byte) int {
 	if fit == 0 || fit*2 < counted {
 		return 0
 	}
-	score := (fit*10/counted)*1000 + f.rank*2
+	// A few lines that do not fit are no reason to prefer what is less particular.
+	score := min(fit*10/counted, 8)*1000 + f.rank*2
 	if f.matchesPath(name) {
 		score++
 	}

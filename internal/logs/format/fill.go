@@ -7,6 +7,10 @@ import (
 	"github.com/mobileops/mobileops/internal/logs/event"
 )
 
+// maxMatched is the length in bytes of the longest record that is held against
+// patterns; a Reader gives none over MaxRecord.
+const maxMatched = 1 << 30
+
 // maxFields bounds the fields of an event; what is beyond stays in Raw.
 const maxFields = 1000
 
@@ -52,6 +56,9 @@ func (f *Format) Fill(e *event.Event) {
 // a time at the beginning.
 func (f *Format) fillPatterns(e *event.Event) (from int, ok bool) {
 	var c captures
+	if len(e.Raw) > maxMatched {
+		return 0, false
+	}
 	raw := bytes.TrimSuffix(e.Raw, []byte{'\r'})
 	line := lineEnd(raw)
 	for _, p := range f.patterns {
@@ -65,7 +72,7 @@ func (f *Format) fillPatterns(e *event.Event) (from int, ok bool) {
 			f.kmsgFields(e, raw[end:])
 		}
 		if p.time >= 0 && c.at[p.time].start == 0 {
-			from = c.at[p.time].end
+			from = int(c.at[p.time].end)
 		}
 		switch f.kind {
 		case kindAudit:

@@ -109,9 +109,9 @@ func (g *grouper) add(m member, from, to int) {
 	}
 	if l.apart != nil || from != l.to+1 {
 		if l.apart == nil {
-			l.apart = append(l.apart, span{l.from, l.to})
+			l.apart = append(l.apart, span{int32(l.from), int32(l.to)})
 		}
-		l.apart = append(l.apart, span{from, to})
+		l.apart = append(l.apart, span{int32(from), int32(to)})
 	}
 	l.to = to
 	l.complete, l.waits = l.complete || m.complete, l.waits || m.waits

@@ -3,7 +3,7 @@ package format
 import "bytes"
 
 // span is where a captured field lies in a record; start is -1 when it does not.
-type span struct{ start, end int }
+type span struct{ start, end int32 }
 
 type captures struct {
 	at   [maxCaptures]span
@@ -118,13 +118,13 @@ func match(steps []step, b []byte, i, line int, c *captures) (int, bool) {
 			}
 			if s.kind == stepQuoted { // without the quotes
 				if s.capture >= 0 {
-					c.at[s.capture] = span{start + 1, i - 1}
+					c.at[s.capture] = span{int32(start + 1), int32(i - 1)}
 				}
 				continue
 			}
 		}
 		if s.capture >= 0 {
-			c.at[s.capture] = span{start, i}
+			c.at[s.capture] = span{int32(start), int32(i)}
 		}
 	}
 	return i, true

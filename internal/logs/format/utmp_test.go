@@ -102,7 +102,7 @@ func TestUtmpHostile(t *testing.T) {
 // from text.
 func TestUtmpdump(t *testing.T) {
 	if _, err := exec.LookPath("utmpdump"); err != nil {
-		t.Skip("utmpdump is not installed: nothing to compare with (apt-get install util-linux-extra)")
+		t.Skip("utmpdump is not installed: nothing to compare with (apt-get install util-linux)")
 	}
 	path := filepath.Join(t.TempDir(), "wtmp")
 	if err := os.WriteFile(path, wtmp(), 0o600); err != nil {
