@@ -48,8 +48,9 @@ type doomed struct {
 // entry is a segment in the catalogue.
 type entry struct {
 	SegmentRecord
-	added int64  // ns
-	leaf  uint64 // its number in the Merkle log
+	added  int64  // ns
+	leaf   uint64 // its number in the Merkle log
+	number int32  // of its origin
 }
 
 // index is the catalogue in memory: all that state.db holds for the store,
@@ -142,8 +143,9 @@ func (x *index) applyRecord(r *Record, leaf uint64) error {
 		if r.Kind == KindMerged && records != r.Segment.Records {
 			return fmt.Errorf("%d records were merged to %d", records, r.Segment.Records)
 		}
-		r.Segment.Origin = x.origins[x.number(r.Segment.Origin)]
-		x.entries = append(x.entries, entry{SegmentRecord: *r.Segment, added: r.Time, leaf: leaf})
+		n := x.number(r.Segment.Origin)
+		r.Segment.Origin = x.origins[n] // the same strings for all
+		x.entries = append(x.entries, entry{SegmentRecord: *r.Segment, added: r.Time, leaf: leaf, number: int32(n)})
 		x.nextID = r.Segment.ID + 1
 		x.touch(r.Segment.ID)
 	case KindRemoved:
@@ -258,7 +260,7 @@ func (x *index) encodeChunk(chunk uint32) []byte {
 	for i := from; i < to; i++ {
 		e := &x.entries[i]
 		b = binary.AppendUvarint(b, e.ID)
-		b = binary.AppendUvarint(b, uint64(x.number(e.Origin)))
+		b = binary.AppendUvarint(b, uint64(e.number))
 		b = binary.AppendUvarint(b, e.leaf)
 		b = binary.AppendVarint(b, e.added)
 		b = e.encodeRest(b)
@@ -266,12 +268,12 @@ func (x *index) encodeChunk(chunk uint32) []byte {
 	return b
 }
 
-// smallestEntry is the length of a segment in the catalogue, at least.
-const smallestEntry = 40
+// usualEntry is about the length of a segment in the catalogue, in bytes.
+const usualEntry = 64
 
+// decodeChunk appends the segments in a value of the catalogue.
 func (x *index) decodeChunk(b []byte) error {
 	d := &decoder{what: "catalogue", b: b}
-	x.entries = slices.Grow(x.entries, min(len(b)/smallestEntry, chunkSize))
 	if v := d.byte(); v != catalogueVersion {
 		return &FormatError{What: d.what, Reason: fmt.Sprintf("its version is %d, and this program knows %d", v, catalogueVersion)}
 	}
@@ -286,7 +288,7 @@ func (x *index) decodeChunk(b []byte) error {
 			d.fail("a segment that does not fit")
 			return d.err
 		}
-		e.Origin = x.origins[origin]
+		e.Origin, e.number = x.origins[origin], int32(origin)
 	}
 	return d.end()
 }
@@ -351,7 +353,9 @@ func load(tx *state.Tx) (*index, error) {
 		}
 	}
 	if c := tx.Bucket([]byte(catalogueBucket)); c != nil {
-		x.entries = make([]entry, 0, chunkSize) // most stores have no more
+		size := 0
+		_ = c.ForEach(func(_, v []byte) error { size += len(v); return nil })
+		x.entries = make([]entry, 0, size/usualEntry+chunkSize)
 		err = c.ForEach(func(k, v []byte) error { return x.decodeChunk(v) })
 	}
 	return x, damagedCatalogue(err)

@@ -143,7 +143,7 @@ func TestInterruptedMerges(t *testing.T) {
 			clean(t, s)
 			wantAll(t, s, lines("a", 0, 30))
 			w.Close()
-			w = writer(t, s)
+			writer(t, s)
 			wantAll(t, s, lines("a", 0, 30))
 			if r := clean(t, s); (r.Merged == 3) != published {
 				t.Errorf("%+v", r)

@@ -46,7 +46,7 @@ func (w *Writer) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	if newest > consumed+1 {
+	if w.open.generation > consumed+1 {
 		w.start()
 	}
 	return nil
@@ -140,7 +140,6 @@ func (w *Writer) resume(r *walReader, scan walScan, raw, since int64) error {
 			f.Close()
 			return err
 		}
-		w.start()
 		return nil
 	}
 	w.open.aead = r.aead

@@ -92,7 +92,7 @@ func (p *Snapshot) list(s *Store, x *index) {
 		if e.MaxTime < p.wanted.Since || e.MinTime >= p.wanted.Until || !p.wanted.source(e.Origin.Source) {
 			continue
 		}
-		places = append(places, place{rank[e.Origin], int32(i), e.MinTime})
+		places = append(places, place{rank[e.number], int32(i), e.MinTime})
 	}
 	slices.SortFunc(places, func(a, b place) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.minTime, b.minTime), cmp.Compare(a.i, b.i))
@@ -103,12 +103,16 @@ func (p *Snapshot) list(s *Store, x *index) {
 	}
 }
 
-// ranks are the places of the origins in their order.
-func (x *index) ranks() map[event.Origin]int32 {
-	sorted := slices.SortedFunc(slices.Values(x.origins), compareOrigins)
-	rank := make(map[event.Origin]int32, len(sorted))
-	for i, o := range sorted {
-		rank[o] = int32(i)
+// ranks are the places of the origins in their order, by their numbers.
+func (x *index) ranks() []int32 {
+	numbers := make([]int32, len(x.origins))
+	for i := range numbers {
+		numbers[i] = int32(i)
+	}
+	slices.SortFunc(numbers, func(a, b int32) int { return compareOrigins(x.origins[a], x.origins[b]) })
+	rank := make([]int32, len(numbers))
+	for at, n := range numbers {
+		rank[n] = int32(at)
 	}
 	return rank
 }
