@@ -20,13 +20,14 @@ import (
 // Transitions lead to a row of the table, which is the number of the state
 // times the classes of bytes; three rows at the beginning are no states.
 type dfa struct {
-	p     *program
-	trans []uint32
-	keys  []string          // of each state, by number: see key
-	rows  map[string]uint32 // by key
-	start uint32            // the row at the beginning of a line
-	most  int               // how long trans may become
-	bytes int               // of all keys
+	p      *program
+	trans  []uint32
+	keys   []string          // of each state, by number: see key
+	rows   map[string]uint32 // by key
+	start  uint32            // the row at the beginning of a line
+	most   int               // how long trans may become
+	bytes  int               // of all keys
+	resets int               // how often states were forgotten
 
 	now, next *nfa
 	scratch   []byte
@@ -70,6 +71,7 @@ func (d *dfa) reset() {
 	d.keys = append(d.keys[:0], make([]string, rowsReserved)...)
 	d.rows = map[string]uint32{}
 	d.sinceReset, d.bytes = 0, 0
+	d.resets++
 	d.kernel, d.pending = d.kernel[:0], d.pending[:0]
 	before := kindOther
 	if d.p.lineBegin {
@@ -261,7 +263,26 @@ func (d *dfa) firstMatch(buf []byte, from int) (at, resume int) {
 	s := d.start
 	t := d.trans
 	i := from
+	quiet := from + quietBytes // until here no match: then side by side
+	if d.p.anchored {
+		quiet = len(buf)
+	}
 	for i < len(buf) {
+		if i >= quiet && buf[i-1] == '\n' {
+			at, resume := d.sideBySide(buf, i)
+			if at >= 0 {
+				return at, 0
+			}
+			if resume == i {
+				quiet = i + quietBytes
+			}
+			d.sinceReset += resume - from
+			i, from = resume, resume
+			s, t = d.start, d.trans
+			if i >= len(buf) {
+				break
+			}
+		}
 		row := s
 		s = t[s+uint32(class[buf[i]])]
 		if s > last {

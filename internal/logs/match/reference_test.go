@@ -460,3 +460,40 @@ func TestNearlyEverywhere(t *testing.T) {
 		t.Errorf("found at %d", start)
 	}
 }
+
+// Long texts with few matches are read at four places at once.
+func TestSideBySide(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	words := []string{"abc ", "日本", "12.5 ", "xyz", "\xe6\x97", "k=v ", "Foo_"}
+	for _, pattern := range []string{`q\d+q`, `\bq[a-z]{2}\b`, `[^ -~日本\x{fffd}]`, `q.{3}$`, `^q`, `(a|b|x|y)*q(a|b|x|y){9}`, `\pN{4}q|Q`} {
+		for round := range 12 {
+			room := []int{0, 40, 2000}[round%3]
+			sparse := []int{400, 1500, 6000, 20000}[round/3]
+			p, err := Compile(pattern, Options{Regex: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ref := reference(t, pattern, Options{Regex: true})
+			var text []byte
+			for len(text) < 300_000 {
+				text = append(text, words[r.IntN(len(words))]...)
+				switch n := r.IntN(sparse); {
+				case n < sparse/30:
+					text = append(text, '\n')
+				case n == sparse-1:
+					text = append(text, "q77q q\u0661 qab qab"...)
+				case n == sparse-2:
+					text = append(text, "\nq12 \nqxyzxyzab\n1234q"...)
+				}
+			}
+			m := p.NewMatcher()
+			m.dfa = newDFA(p.prog)
+			if room > 0 {
+				m.dfa.most = room * p.prog.classes
+			}
+			if err := check(t, p, m, ref, text); err != nil {
+				t.Errorf("%q with room for %d states: %v", pattern, room, err)
+			}
+		}
+	}
+}
