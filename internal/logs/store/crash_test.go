@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -376,4 +377,58 @@ func TestDamageOfTheWriteAheadLog(t *testing.T) {
 			t.Errorf("notes: %q", r.Notes)
 		}
 	})
+}
+
+func TestSetAside(t *testing.T) {
+	s, _ := newStore(t, nil)
+	w := writer(t, s)
+	appendTo(t, w, batch("a", 0, 10))
+	flushed(t, w)
+	appendTo(t, w, batch("a", 10, 20))
+	if _, err := s.SetAside(ctx); failure.KindOf(err) != failure.Busy {
+		t.Errorf("beside a writer: %v", err)
+	}
+	w.Close()
+	if err := os.Truncate(s.merklePath(), 100); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Writer(ctx); !errors.Is(err, ErrTampered) {
+		t.Fatalf("%v", err)
+	}
+	kept, err := s.SetAside(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(kept, catalogueFile))
+	if err != nil || !strings.Contains(string(b), `"records": 10,`) {
+		t.Errorf("%s, %v", b, err)
+	}
+	if _, err := os.Stat(filepath.Join(kept, "segments", segmentName(1))); err != nil {
+		t.Error(err)
+	}
+	w = writer(t, s)
+	if c, _ := w.Cursors(ctx); string(c["file:a"]) != "10" {
+		t.Errorf("cursors: %q", c)
+	}
+	appendTo(t, w, batch("a", 10, 20))
+	wantAll(t, s, lines("a", 10, 20))
+	clean(t, s)
+}
+
+func TestHistory(t *testing.T) {
+	s := sealedStore(t)
+	var kinds []string
+	err := s.History(ctx, func(leaf uint64, r *Record) error {
+		if leaf != uint64(len(kinds)) {
+			t.Errorf("leaf %d at %d", leaf, len(kinds))
+		}
+		if b, err := json.Marshal(r); err != nil || !strings.Contains(string(b), `"kind":"`+r.Kind.String()+`"`) {
+			t.Errorf("%s, %v", b, err)
+		}
+		kinds = append(kinds, r.Kind.String())
+		return nil
+	})
+	if got := strings.Join(kinds, " "); err != nil || got != "added added added sealed added held sealed added" {
+		t.Errorf("%q, %v", got, err)
+	}
 }

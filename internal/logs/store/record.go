@@ -34,8 +34,8 @@ func (k Kind) String() string {
 
 // Record is one leaf of the Merkle log. Which fields count depends on its Kind.
 type Record struct {
-	Kind Kind  `json:"-"`
-	Time int64 `json:"-"` // of the record itself, nanoseconds since 1970 UTC
+	Kind Kind  `json:"kind"`
+	Time int64 `json:"time"` // of the record itself, nanoseconds since 1970 UTC
 
 	Segment  *SegmentRecord `json:"segment,omitempty"`  // Added, Merged
 	From     []uint64       `json:"from,omitempty"`     // Merged: the segments whose place it took
