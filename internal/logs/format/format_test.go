@@ -25,9 +25,12 @@ func TestCases(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, wrong, err := s.RunCases(name, data)
+			n, wrong, err := s.RunCases(name, data)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if n < 5 {
+				t.Errorf("only %d cases", n)
 			}
 			if len(wrong) > 0 {
 				t.Error(strings.Join(wrong, "\n"))

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -268,6 +269,30 @@ func TestDaylightSaving(t *testing.T) {
 			t.Errorf("from %s: %v, not %v", start, got, want)
 		}
 	}
+}
+
+// TestManyAtOnce fills records of one format in many goroutines: nothing is
+// shared that changes. The race detector watches.
+func TestManyAtOnce(t *testing.T) {
+	s := builtinSet(t)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for _, name := range s.Names() {
+				f, _ := s.Lookup(name)
+				for _, text := range caseTexts(t, name) {
+					recs, _ := f.NewReader(testOptions()).Next(nil, []byte(text), true)
+					var e event.Event
+					for _, r := range recs {
+						e.Record = r
+						f.Fill(&e)
+					}
+					s.Detect("", []byte(text))
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // FuzzReader reads anything in each format, in pieces, and finds its fields.
