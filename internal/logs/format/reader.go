@@ -21,7 +21,7 @@ const (
 
 // ReaderOptions is what a reader must know about the file that is not in it.
 type ReaderOptions struct {
-	Host    string         // on which the file was written
+	Host    string         // on which the file was written; neither times nor joining depend on it
 	Zone    *time.Location // of times without a zone; nil: UTC
 	ModTime time.Time      // last change of the file
 	Now     time.Time      // zero: the clock of the machine
