@@ -33,11 +33,14 @@ type task struct {
 	lines         bool // print the lines, with their numbers; otherwise count
 }
 
+// tasks fit the corpus of 1 GB that docs/benchmarks.md names; what is not in
+// other files is counted as 0 by both.
 var tasks = []task{
-	{name: "rare literal", pattern: "blk_-1608999687919862906"},
-	{name: "rare literal, lines", pattern: "PrivilegeEscalation", lines: true},
-	{name: "address", pattern: "10.251.73.220"},
-	{name: "address, lines", pattern: "10.251.73.220", lines: true},
+	{name: "not there", pattern: "PrivilegeEscalation"},
+	{name: "rare literal", pattern: "req-50fc4d5a-1b11-1dac-4d74-0acd971dc720"},
+	{name: "rare literal, lines", pattern: "req-50fc4d5a-1b11-1dac-4d74-0acd971dc720", lines: true},
+	{name: "address", pattern: "57.238.173.72"},
+	{name: "address, lines", pattern: "1.101.162.4", lines: true},
 	{name: "common literal", pattern: "INFO"},
 	{name: "common literal, lines", pattern: "authentication failure", lines: true},
 	{name: "either case", pattern: "error", o: match.Options{Fold: true}},
