@@ -62,7 +62,8 @@ type packedColumn struct {
 	known      bool
 	frame      int
 	from, size int
-	data       []byte   // nil until unpacked
+	data       []byte   // nil until unpacked; four bytes each of addresses
+	text       []byte   // of addresses: as other columns have it; nil until needed
 	places     []uint32 // where its values begin in data, and where the last ends
 }
 
@@ -217,11 +218,33 @@ func (b *Block) values(i int) (*packedColumn, error) {
 	return c, nil
 }
 
+// text returns the values of a column as text, each followed by a newline.
+func (b *Block) text(i int) ([]byte, error) {
+	c, err := b.values(i)
+	if err != nil || !c.address {
+		return c.data, err
+	}
+	if c.text == nil {
+		c.text = make([]byte, 0, 4*len(c.data))
+		for a := c.data; len(a) >= 4; a = a[4:] {
+			c.text = append(appendAddress(c.text, a), '\n')
+		}
+	}
+	return c.text, nil
+}
+
 // indexed returns a column of count values, unpacked, with the places of its values.
 func (b *Block) indexed(i, count int, whole bool) (*packedColumn, error) {
 	c, err := b.values(i)
 	if err != nil || c.places != nil {
 		return c, err
+	}
+	if c.address && !whole {
+		if len(c.data) != 4*count {
+			return nil, corrupt(b.info.offset, "a column has a wrong number of addresses")
+		}
+		c.places = []uint32{}
+		return c, nil
 	}
 	from := len(b.places)
 	at := 0
@@ -426,6 +449,10 @@ func (b *Block) record(i int, rec *event.Record) error {
 					}
 				}
 				col++
+				if c.address {
+					out = appendAddress(out, c.data[4*ref.ordinal:])
+					continue
+				}
 				out = append(out, c.data[c.places[ref.ordinal]:c.places[ref.ordinal+1]-1]...)
 			}
 		}

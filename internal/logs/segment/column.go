@@ -14,10 +14,56 @@ type stamp struct {
 }
 
 // column holds the values of one place of a template, in the order of its
-// records, each followed by a newline. A value has no newline within.
+// records, each followed by a newline. A value has no newline within. When all
+// are addresses, each is packed into its four bytes instead.
 type column struct {
 	stamp
 	data []byte
+}
+
+// packed returns the bytes that are kept of the column.
+func (c *column) packed() []byte {
+	if !c.address {
+		return c.data
+	}
+	out := c.data[:0] // an address takes at least eight bytes as text
+	for rest := c.data; len(rest) > 0; {
+		n := bytes.IndexByte(rest, '\n')
+		a := packAddress(rest[:n])
+		out = append(out, a[:]...)
+		rest = rest[n+1:]
+	}
+	return out
+}
+
+// packAddress returns the bytes of an address.
+func packAddress(v []byte) (a [4]byte) {
+	i := 0
+	for _, b := range v {
+		if b == '.' {
+			i++
+		} else {
+			a[i] = a[i]*10 + b - '0'
+		}
+	}
+	return a
+}
+
+// appendAddress appends an address as text.
+func appendAddress(dst []byte, a []byte) []byte {
+	for i, b := range a[:4] {
+		if i > 0 {
+			dst = append(dst, '.')
+		}
+		if b >= 100 {
+			dst = append(dst, '0'+b/100)
+		}
+		if b >= 10 {
+			dst = append(dst, '0'+b/10%10)
+		}
+		dst = append(dst, '0'+b%10)
+	}
+	return dst
 }
 
 func (c *column) add(v []byte) {

@@ -101,7 +101,7 @@ func (p *packer) block(b *builder) blockInfo {
 			if c.address {
 				flags = flagAddress
 			}
-			for _, v := range []uint32{uint32(place.frame), uint32(place.at), uint32(len(c.data)), uint32(c.min), uint32(c.max), flags} {
+			for _, v := range []uint32{uint32(place.frame), uint32(place.at), uint32(place.size), uint32(c.min), uint32(c.max), flags} {
 				dict = binary.LittleEndian.AppendUint32(dict, v)
 			}
 			dict = binary.LittleEndian.AppendUint64(dict, c.bytes[0])
@@ -118,8 +118,8 @@ func (p *packer) block(b *builder) blockInfo {
 	return info
 }
 
-// place is where a column lies: in which frame, at which byte of it.
-type place struct{ frame, at int }
+// place is where a column lies: in which frame, at which byte of it, how many.
+type place struct{ frame, at, size int }
 
 // In the dictionary each column takes columnSize bytes: frame, place in it,
 // length, shortest and longest value, flags, bytes that occur.
@@ -141,12 +141,15 @@ func (p *packer) columns(b *builder) (map[*column]place, []section) {
 	var frames []section
 	frame := p.buf[:0]
 	for i, c := range all {
-		if len(frame) > 0 && len(frame)+len(c.data) > targetFrame && len(frame) > targetFrame/4 {
+		data := c.packed()
+		// Addresses are looked for most often: they have frames of their own.
+		apart := i > 0 && c.address != all[i-1].address
+		if len(frame) > targetFrame/4 && (apart || len(frame)+len(data) > targetFrame) {
 			frames = append(frames, p.add(frame))
 			frame = frame[:0]
 		}
-		places[all[i]] = place{len(frames), len(frame)}
-		frame = append(frame, c.data...)
+		places[c] = place{len(frames), len(frame), len(data)}
+		frame = append(frame, data...)
 	}
 	if len(frame) > 0 {
 		frames = append(frames, p.add(frame))

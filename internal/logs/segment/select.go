@@ -2,6 +2,7 @@ package segment
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/bits"
 	"slices"
 
@@ -50,12 +51,19 @@ func (b *Block) All() Selection {
 type Search struct {
 	clauses [][]*matcher
 	exact   bool // of the need; without words, which columns know nothing of
-	around  map[string][]uint64
+	around  map[string]*addresses
+}
+
+// addresses are those that an address is part of.
+type addresses struct {
+	packed []uint32
+	hashes []uint64
+	few    bool // otherwise they are not listed
 }
 
 // NewSearch prepares the question for what has the needed bytes.
 func NewSearch(need match.Need) *Search {
-	s := &Search{exact: need.Exact, around: map[string][]uint64{}}
+	s := &Search{exact: need.Exact, around: map[string]*addresses{}}
 	for _, clause := range need.Clauses {
 		var list []*matcher
 		for _, l := range clause {
@@ -159,7 +167,7 @@ func (b *Block) choose(i int, q *Search) (result chosen, unsure bool, err error)
 			setAll(one, t.count)
 			for _, c := range w.constraints {
 				hits := b.bitmap(t.count)
-				if err := b.find(i, c, w.fold, hits); err != nil {
+				if err := b.find(q, i, c, w.fold, hits); err != nil {
 					return chosen{}, false, err
 				}
 				for k := range one {
@@ -216,23 +224,32 @@ func (b *Block) possible(q *Search, t *packedTemplate, w way, fold bool) (bool, 
 func (b *Block) addressProbed(q *Search, f filter, c constraint) bool {
 	b.key = append(append(b.key[:0], byte(c.relation)), c.text...)
 	may, known := b.probed[string(b.key)]
-	if known {
-		return may
-	}
-	hashes, known := q.around[string(b.key)]
 	if !known {
-		list, ok := addressesAround(c.relation, c.text)
-		for _, v := range list {
-			hashes = append(hashes, hashValue(v))
-		}
-		if !ok {
-			hashes = nil
-		}
-		q.around[string(b.key)] = hashes
+		list := q.addresses(c)
+		may = !list.few || slices.ContainsFunc(list.hashes, f.mayHave)
+		b.probed[string(b.key)] = may
 	}
-	may = len(hashes) == 0 || slices.ContainsFunc(hashes, f.mayHave)
-	b.probed[string(b.key)] = may
 	return may
+}
+
+// addresses returns the addresses that are related to that of a constraint.
+func (q *Search) addresses(c constraint) *addresses {
+	key := string(append([]byte{byte(c.relation)}, c.text...))
+	if known := q.around[key]; known != nil {
+		return known
+	}
+	list, few := [][]byte{c.text}, true
+	if c.relation != equal {
+		list, few = addressesAround(c.relation, c.text)
+	}
+	out := &addresses{few: few}
+	for _, v := range list {
+		a := packAddress(v)
+		out.packed = append(out.packed, binary.LittleEndian.Uint32(a[:]))
+		out.hashes = append(out.hashes, hashValue(v))
+	}
+	q.around[key] = out
+	return out
 }
 
 func hasLetter(text []byte) bool {
@@ -246,7 +263,7 @@ func hasLetter(text []byte) bool {
 
 // find sets the bits of the records of template i whose value in a column, or
 // whose time, is as asked.
-func (b *Block) find(i int, c constraint, fold bool, hits []uint64) error {
+func (b *Block) find(q *Search, i int, c constraint, fold bool, hits []uint64) error {
 	t := &b.templates[i]
 	if c.column == inTime {
 		return b.findTime(uint32(i), c, fold, hits)
@@ -255,7 +272,16 @@ func (b *Block) find(i int, c constraint, fold bool, hits []uint64) error {
 	if err != nil {
 		return err
 	}
-	data, text := col.data, c.text
+	if col.address && isAddress(c.text) {
+		if list := q.addresses(c); list.few {
+			return b.findAddresses(t, col, list.packed, hits)
+		}
+	}
+	data, err := b.text(t.columns + c.column)
+	if err != nil {
+		return err
+	}
+	text := c.text
 	if fold && hasLetter(text) {
 		b.folded = append(b.folded[:0], data...)
 		for i, ch := range b.folded {
@@ -296,6 +322,21 @@ func (b *Block) find(i int, c constraint, fold bool, hits []uint64) error {
 			from = at + next + 1
 		}
 	}
+}
+
+// findAddresses is find for whole addresses in a column of addresses.
+func (b *Block) findAddresses(t *packedTemplate, col *packedColumn, list []uint32, hits []uint64) error {
+	if len(col.data) != 4*t.count {
+		return corrupt(b.info.offset, "a column has a wrong number of addresses")
+	}
+	for _, want := range list {
+		for row := range t.count {
+			if binary.LittleEndian.Uint32(col.data[4*row:]) == want {
+				hits[row>>6] |= 1 << (row & 63)
+			}
+		}
+	}
+	return nil
 }
 
 // bitmap returns an empty set of n records. It is valid until the next Load.
