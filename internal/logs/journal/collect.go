@@ -125,6 +125,7 @@ func (q *query) scan(f *file) ([][]uint64, error) {
 	// Entries that were listed before have all their values at or before the
 	// object that is the last one now.
 	tail := f.counter(headerTailObject)
+	table := f.counter(headerDataTable) // of the first item, after the header of its object
 	w := window{f: f}
 	for at := f.first; at <= tail; {
 		if err := q.ctx.Err(); err != nil {
@@ -133,10 +134,16 @@ func (q *query) scan(f *file) ([][]uint64, error) {
 		// Looking for the literals first is what reads the memory: in order, and
 		// as fast as that goes. Which objects there are is asked afterwards.
 		w.start, w.plain = at, w.plain[:0]
-		size := uint64(len(f.m))
-		end := min(at+scanWindow, tail+objectHeader, size)
+		if o, err := f.object(at, 0); err == nil && o[0] != typeData && len(o) >= scanWindow/4 && at < tail {
+			at = next(at, o) // a hash table, or a long list, has no values
+			continue
+		}
+		end := min(at+scanWindow, tail+objectHeader, uint64(len(f.m)))
 		if end <= at {
 			return nil, f.bad(at, "the file ends before its last object")
+		}
+		if at < table && table < end {
+			end = table
 		}
 		first = first[:0]
 		for _, clause := range q.clauses {
