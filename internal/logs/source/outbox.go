@@ -27,7 +27,8 @@ type outbox struct {
 type sending struct {
 	Batch
 	meter *meter
-	bytes int
+	read  int // bytes of its source
+	bytes int // that it takes in the outbox
 }
 
 func newOutbox(sink Sink, delay time.Duration, patient bool) *outbox {
@@ -43,7 +44,7 @@ func (o *outbox) add(m *meter, n int, b Batch) {
 	if o.err != nil {
 		return
 	}
-	s := sending{Batch: b, meter: m, bytes: n + len(b.Cursor)}
+	s := sending{Batch: b, meter: m, read: n, bytes: n + len(b.Cursor)}
 	o.pending = append(o.pending, s)
 	o.bytes += s.bytes
 	o.change.Broadcast()
@@ -119,7 +120,7 @@ func (o *outbox) run(ctx context.Context) error {
 		o.change.Broadcast()
 		o.mu.Unlock()
 		for _, s := range list {
-			s.meter.kept(s.Records, s.bytes)
+			s.meter.kept(s.Records, s.read)
 		}
 	}
 }

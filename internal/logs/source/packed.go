@@ -11,7 +11,6 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/mobileops/mobileops/internal/failure"
-	"github.com/ulikunitz/xz"
 )
 
 // maxDictionary is the memory that a compressed file may ask for: xz -9 and
@@ -68,9 +67,7 @@ func unpack(f io.ReaderAt, packed string) (*unpacker, error) {
 	case "gzip":
 		u.r, err = gzip.NewReader(in)
 	case "xz":
-		if err = xzDictionary(in); err == nil {
-			u.r, err = xz.NewReader(in)
-		}
+		u.r = newXZ(in)
 	case "zstd":
 		var z *zstd.Decoder
 		z, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxDictionary))
@@ -139,35 +136,4 @@ func (c *countingReader) Read(b []byte) (int, error) {
 	n, err := c.r.Read(b)
 	c.n += int64(n)
 	return n, err
-}
-
-// xzDictionary refuses a dictionary that takes more memory than logs need,
-// before it is allocated: its size is in the header of the first block
-// (xz-file-format.txt, sections 2.1.1, 3.1 and 5.3.1).
-func xzDictionary(in *bufio.Reader) error {
-	h, err := in.Peek(12 + 24)
-	if len(h) < 12+8 {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return err
-	}
-	b := h[12:]
-	flags, i := b[1], 2
-	for _, bit := range []byte{0x40, 0x80} { // compressed and uncompressed size, where present
-		for flags&bit != 0 && i < len(b)-1 && b[i]&0x80 != 0 {
-			i++
-		}
-		if flags&bit != 0 {
-			i++
-		}
-	}
-	if flags&3 != 0 || i+2 >= len(b) || b[i] != 0x21 {
-		return nil // no LZMA2 alone: the library says what it thinks of it
-	}
-	size := b[i+2]
-	if size > 40 || (2|uint64(size)&1)<<(size/2+11) > maxDictionary {
-		return fmt.Errorf("its dictionary is larger than %d MiB", maxDictionary>>20)
-	}
-	return nil
 }

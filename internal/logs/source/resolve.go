@@ -122,7 +122,7 @@ func (r *resolution) is(t *file, cand *candidate) bool {
 		if cand.size < t.cur.Offset {
 			return false
 		}
-		if t.head != nil {
+		if t.head != nil || t.cur.Size == cand.size && t.cur.Mod == cand.mod {
 			return true // what is read is compared again when it is read
 		}
 	} else if !t.cur.Done && t.spec != nil || t.cur.Size == cand.size && t.cur.Mod == cand.mod {
