@@ -124,7 +124,8 @@ const MaxLine = 16 << 20
 // Search looks at all lines of the files and calls emit with those that match,
 // in the order of paths and lines. A Hit is valid until emit returns. An error
 // of emit ends the search and is returned, as is that of ctx; files that cannot
-// be read do not end it.
+// be read do not end it. When a search ends early, its workers may look at the
+// buffers that they have read for a moment longer.
 func Search(ctx context.Context, o Options, emit func(*Hit) error) (Report, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)

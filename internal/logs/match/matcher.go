@@ -30,6 +30,11 @@ func (m *Matcher) Match(text []byte) bool {
 	case len(text) == 0:
 		return m.line(text)
 	}
+	if m.dfa != nil && !m.dfa.gaveUp {
+		if at, _ := m.dfa.firstMatch(text, 0); at != -2 {
+			return at >= 0 // nobody asks where the line begins
+		}
+	}
 	start, _ := m.automaton(text, 0)
 	return start >= 0
 }
