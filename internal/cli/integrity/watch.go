@@ -181,8 +181,8 @@ func runWatch(ctx context.Context, a *app.App, o *watchOptions) error {
 	if opts.Hook, err = o.hook(a); err != nil {
 		return err
 	}
-	signals := endSignals()
-	defer signal.Stop(signals)
+	signals, unhook := app.EndSignals()
+	defer unhook()
 	if o.enforce {
 		// Who stops it by Ctrl-Z stops every program that asks it, and with them
 		// the way to let it go on.
@@ -211,7 +211,10 @@ func runWatch(ctx context.Context, a *app.App, o *watchOptions) error {
 	ended := limit > 0 && ctx.Err() == context.DeadlineExceeded
 	if sum == nil {
 		if ctx.Err() != nil && failure.KindOf(err) == failure.Interrupted {
-			return endKind(signals, ended)
+			if ended {
+				return nil
+			}
+			return app.EndedBy(signals)
 		}
 		return err
 	}
@@ -223,42 +226,13 @@ func runWatch(ctx context.Context, a *app.App, o *watchOptions) error {
 	case err != nil:
 		return err
 	case !ended:
-		return endKind(signals, ended)
+		return app.EndedBy(signals)
 	case len(sum.Incomplete) > 0:
 		return failure.Silent(failure.Incomplete)
 	case sum.Changes+sum.Denied > 0:
 		return failure.Silent(failure.No)
 	}
 	return nil
-}
-
-// endSignals returns where the signal that ends the watch can be read: what it
-// was decides about the status.
-func endSignals() chan os.Signal {
-	ch := make(chan os.Signal, 1)
-	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) {
-			signal.Notify(ch, s)
-		}
-	}
-	return ch
-}
-
-// endKind is the outcome of a watch that was ended from outside. A service
-// manager ends it with SIGTERM, a terminal that goes away with SIGHUP, and both
-// are as they should be; a person who interrupts a command expects 130.
-func endKind(signals <-chan os.Signal, ended bool) error {
-	if ended {
-		return nil
-	}
-	select {
-	case s := <-signals:
-		if s != os.Interrupt {
-			return nil
-		}
-	case <-time.After(100 * time.Millisecond):
-	}
-	return failure.Silent(failure.Interrupted)
 }
 
 // watchSpan reads a length of time that a flag gives.

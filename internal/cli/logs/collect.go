@@ -35,8 +35,8 @@ of containers, logins, kernel messages. SOURCE is a name from that list, a
 pattern of names, or the whole path of a file.
 
 With --once, the default, everything that is there now is read, and the command
-ends. With --follow it goes on until it is stopped; run it as the systemd unit
-mobileops-logs.service. How far each source was read is kept together with its
+ends. With --follow it goes on until it is stopped: by Ctrl-C, or by SIGTERM,
+which ends it with status 0; run it as the systemd unit mobileops-logs.service. How far each source was read is kept together with its
 records in one write: nothing is lost or doubled by a rotation, a crash or a
 restart. When the disk has no more room than logs.reserve it stops reading and
 says so; the sources keep what they have.`,
@@ -49,7 +49,7 @@ mobileops logs collect --follow                          # go on until Ctrl-C
 `,
 		Args: cobra.ArbitraryArgs,
 		Statuses: []app.Status{
-			{Code: 0, Text: "everything was read"},
+			{Code: 0, Text: "everything was read; --follow was ended by SIGTERM or SIGHUP"},
 			{Code: 3, Text: "the store has no room, or something failed; what was kept until then stays"},
 			{Code: 6, Text: "a source could not be read, or records were lost before they could be read; they are named"},
 			{Code: 8, Text: "another process collects"},
@@ -119,6 +119,11 @@ func runCollect(ctx context.Context, a *app.App, o *collectOptions, args []strin
 	if list, err = chosen(list, args); err != nil {
 		return err
 	}
+	if !o.follow { // else it may come
+		if err := there(c.Root, args); err != nil {
+			return err
+		}
+	}
 	if len(list) == 0 {
 		return failure.Hint(failure.New(failure.NotReady, "there is nothing to collect"), "name files, or set logs.include in the configuration")
 	}
@@ -131,6 +136,8 @@ func runCollect(ctx context.Context, a *app.App, o *collectOptions, args []strin
 	counters := &collecting{}
 	opts.Watch = counters.set
 	bar := a.Streams.Progress("collecting", counters.read)
+	signals, unhook := app.EndSignals()
+	defer unhook()
 	done, err := engine.Collect(ctx, s, opts)
 	bar.Stop()
 	a.SetResult("%d records, %d bytes, %d problems, %d gaps", done.Records, done.Bytes, len(done.Problems), len(done.Gaps))
@@ -144,11 +151,11 @@ func runCollect(ctx context.Context, a *app.App, o *collectOptions, args []strin
 	if perr := printCollected(a, &done, interrupted, o.follow); perr != nil {
 		return errors.Join(perr, err)
 	}
-	if o.follow && ctx.Err() != nil && err == nil {
-		return ctx.Err()
-	}
 	if err != nil {
 		return err
+	}
+	if o.follow && ctx.Err() != nil {
+		return app.EndedBy(signals)
 	}
 	if done.Incomplete() || len(done.Recovery.Damage) > 0 {
 		return failure.Silent(failure.Incomplete)

@@ -2,12 +2,14 @@ package logs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
 	"github.com/mobileops/mobileops/internal/cli/moment"
+	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/logs/store"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
@@ -138,7 +140,11 @@ func runRelease(ctx context.Context, a *app.App, name, reason string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Release(ctx, name, reason, who(a.Actor())); err != nil {
+	err = s.Release(ctx, name, reason, who(a.Actor()))
+	if errors.Is(err, store.ErrNoHold) {
+		return failure.Hint(err, "see them: mobileops logs holds")
+	}
+	if err != nil {
 		return err
 	}
 	a.SetResult("hold %s ended: %s", name, reason)
@@ -165,6 +171,32 @@ mobileops logs holds --output json | jq -r '.holds[].name'
 	})
 }
 
+// holdRecord is a hold in JSON.
+type holdRecord struct {
+	Name    string    `json:"name"`
+	Sources []string  `json:"sources"` // empty: all
+	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	Reason  string    `json:"reason"`
+	By      string    `json:"by"`
+	Time    time.Time `json:"time"` // when it was set
+}
+
+func holdRecords(list []store.Hold) []holdRecord {
+	out := []holdRecord{}
+	for _, h := range list {
+		r := holdRecord{Name: h.Name, Sources: append([]string{}, h.Sources...), Reason: h.Reason, By: h.By, Time: h.Time}
+		if h.Since != 0 {
+			r.Since = time.Unix(0, h.Since).UTC()
+		}
+		if h.Until != 0 {
+			r.Until = time.Unix(0, h.Until).UTC()
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
 func runHolds(ctx context.Context, a *app.App) error {
 	s, _, err := openStore(a)
 	if err != nil {
@@ -178,10 +210,10 @@ func runHolds(ctx context.Context, a *app.App) error {
 	case ui.JSON:
 		err = a.Streams.Document(struct {
 			Schema string       `json:"schema"`
-			Holds  []store.Hold `json:"holds"`
-		}{"mobileops.logs.holds/v1", append([]store.Hold{}, list...)})
+			Holds  []holdRecord `json:"holds"`
+		}{"mobileops.logs.holds/v1", holdRecords(list)})
 	case ui.JSONL:
-		err = printLines(a.Streams, list)
+		err = printLines(a.Streams, holdRecords(list))
 	default:
 		table := a.Streams.NewTable(ui.Column{Title: "HOLD"}, ui.Column{Title: "SOURCES", Min: 10}, ui.Column{Title: "SINCE", Drop: 2}, ui.Column{Title: "UNTIL", Drop: 3},
 			ui.Column{Title: "SET"}, ui.Column{Title: "BY", Drop: 1}, ui.Column{Title: "REASON", Min: 12})

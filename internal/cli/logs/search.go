@@ -156,11 +156,14 @@ func runSearch(ctx context.Context, a *app.App, o *searchOptions, args []string)
 	since, until := q.TimeRange()
 	opts.Since, opts.Until = max(opts.Since, since), min(opts.Until, until)
 	opts.Fill = fillOf
+	if err := o.fits(a.Streams.Format, q); err != nil {
+		return err
+	}
 	p := newPrinter(a, o, q)
 	opts.Parse = p.parses()
 	report, err := o.search(ctx, a, opts, paths, zoneOf(c), p)
-	if err != nil && !errors.Is(err, context.Canceled) {
-		return errors.Join(err, p.end(report))
+	if err != nil && report.Matches == 0 {
+		return err // before there was anything to say
 	}
 	if perr := p.end(report); perr != nil {
 		return perr
@@ -168,7 +171,27 @@ func runSearch(ctx context.Context, a *app.App, o *searchOptions, args []string)
 	if err != nil {
 		return err
 	}
-	return verdict(a, q, report)
+	outcome := verdict(a, q, report)
+	if o.follow && ctx.Err() != nil && !report.Limited {
+		return failure.Silent(failure.Interrupted)
+	}
+	return outcome
+}
+
+// fits refuses what cannot be printed or followed.
+func (o *searchOptions) fits(f ui.Format, q *query.Query) error {
+	pipe := q.Pipeline()
+	switch {
+	case o.follow && o.files:
+		return failure.Hint(app.UsageError("--follow does not go with --files"), "collect them, or use tail -F FILE | grep")
+	case o.follow && (pipe != nil || o.count):
+		return app.UsageError("--follow does not go with --count, --top, --histogram or a pipeline")
+	case o.count && pipe != nil:
+		return failure.Hint(app.UsageError("--count does not go with a pipeline"), "end it with | count")
+	case f == formatExport && (o.count || pipe != nil && pipe.Tabular()):
+		return app.UsageError("--output export has records, no counts or tables: choose json, jsonl or csv")
+	}
+	return nil
 }
 
 // arguments takes the expression and the paths from what was typed.
@@ -240,12 +263,26 @@ func (o *searchOptions) query(expr string, now time.Time, zone *time.Location) (
 		return nil, app.UsageError("--count, --top and --histogram: ask for one of them")
 	}
 	if o.histogram != "" {
-		return q.Then("histogram " + o.histogram)
+		return then(q, "histogram", o.histogram, "histogram "+o.histogram)
 	}
 	if o.top != "" {
-		return q.Then("top 20 " + o.top)
+		return then(q, "top", o.top, "top 20 "+o.top)
 	}
 	return q, nil
+}
+
+// then adds the stage that a flag stands for.
+func then(q *query.Query, flag, value, stage string) (*query.Query, error) {
+	more, err := q.Then(stage)
+	var wrong *query.Error
+	if errors.As(err, &wrong) { // its column is none of what was typed
+		err = failure.New(failure.Usage, wrong.Message)
+		if wrong.Hint != "" {
+			err = failure.Hint(err, wrong.Hint)
+		}
+		return nil, fmt.Errorf("--%s %s: %w", flag, value, err)
+	}
+	return more, err
 }
 
 // pointed adds a line under the expression that points at what is wrong.
@@ -285,8 +322,6 @@ func (o *searchOptions) search(ctx context.Context, a *app.App, opts engine.Opti
 	switch {
 	case len(o.journal) > 0:
 		return engine.SearchJournal(ctx, o.journal, o.follow, opts, p.match)
-	case o.files && o.follow:
-		return engine.Report{}, failure.Hint(app.UsageError("--follow does not go with --files"), "collect them, or use tail -F FILE | grep")
 	case o.files:
 		return engine.SearchFiles(ctx, engine.FileOptions{Paths: paths, Stdin: a.Streams.In, Text: o.text, Hidden: o.hidden, Zone: zone, Formats: format.Builtin}, opts, p.match)
 	}
@@ -310,9 +345,6 @@ func (o *searchOptions) search(ctx context.Context, a *app.App, opts engine.Opti
 		}
 	}
 	if o.follow {
-		if opts.Query.Pipeline() != nil || opts.CountOnly {
-			return engine.Report{}, app.UsageError("--follow does not go with --count, --top, --histogram or a pipeline")
-		}
 		return engine.Follow(ctx, snap, corpus, opts, p.match)
 	}
 	report, serr := engine.Search(ctx, corpus, opts, p.match)

@@ -2,8 +2,12 @@ package logs
 
 import (
 	"context"
+	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -106,10 +110,45 @@ func chosen(list []source.Spec, names []string) ([]source.Spec, error) {
 	return out, nil
 }
 
-// reading returns how sources are read.
+// there says which file that was named on the command line is not there.
+func there(root string, names []string) error {
+	for _, name := range names {
+		if !strings.HasPrefix(name, "/") || strings.ContainsAny(name, "*?[{") {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(root, name)); errors.Is(err, fs.ErrNotExist) {
+			return failure.Errorf(failure.Usage, "there is no file %s", filepath.Join(root, name))
+		}
+	}
+	return nil
+}
+
+// reading returns how sources are read: with the name and the time zone of the
+// host whose logs they are.
 func reading(c *config.Config, since time.Time) source.Options {
-	host, _ := os.Hostname()
-	return source.Options{Root: c.Root, Host: host, Zone: zoneOf(c), Since: since}
+	o := source.Options{Root: c.Root, Zone: zoneOf(c), Since: since}
+	if c.Root == "/" {
+		o.Host, _ = os.Hostname()
+		return o
+	}
+	tree, err := os.OpenRoot(c.Root)
+	if err != nil {
+		return o // the collector says what is the matter
+	}
+	defer tree.Close()
+	if f, err := tree.Open("etc/hostname"); err == nil {
+		name, _ := io.ReadAll(io.LimitReader(f, 256))
+		f.Close()
+		o.Host, _, _ = strings.Cut(strings.TrimSpace(string(name)), "\n")
+	}
+	if link, err := tree.Readlink("etc/localtime"); err == nil && c.Logs.Zone == "" {
+		if _, name, ok := strings.Cut(link, "/zoneinfo/"); ok {
+			if zone, err := time.LoadLocation(name); err == nil {
+				o.Zone = zone
+			}
+		}
+	}
+	return o
 }
 
 // knownSources completes names of sources that have stored records.

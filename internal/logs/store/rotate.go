@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/logs/event"
@@ -160,7 +161,7 @@ func (x *index) expired(p *Policy, now time.Time) (removed, held []Removal, over
 			limits = p.Limits
 		}
 		if limits.MaxAge > 0 && ages[i] > limits.MaxAge {
-			refused[i] = !let(i, fmt.Sprintf("older than %v", limits.MaxAge))
+			refused[i] = !let(i, "older than "+days(limits.MaxAge))
 		}
 	}
 	bound := func(limit int64, reason string, of func(*entry) bool) {
@@ -267,4 +268,13 @@ func mergeOf(list []*entry) Merge {
 		m.Before += e.Bytes
 	}
 	return m
+}
+
+// days is an age as people give it: in days where these are whole.
+func days(age time.Duration) string {
+	const day = 24 * time.Hour
+	if age >= day && age%day == 0 {
+		return strconv.FormatInt(int64(age/day), 10) + "d"
+	}
+	return age.String()
 }
