@@ -146,6 +146,8 @@ func (f *Format) put(e *event.Event, r role, name string, v []byte) {
 	case roleSeverity:
 		if s, ok := severityOf(f.severities, v); ok {
 			e.Severity = s
+		} else if s, ok := numericSeverity(v); ok {
+			e.Severity = s
 		} else if len(v) > 0 {
 			e.Fields = append(e.Fields, event.Field{Name: name, Value: v})
 		}

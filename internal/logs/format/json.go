@@ -281,23 +281,8 @@ func (f *Format) member(e *event.Event, key, val []byte, have *uint16) {
 		}
 		return
 	}
-	if r == roleSeverity && len(v) > 0 && digit(v[0]) {
-		s, ok := f.severities[string(v)]
-		if !ok {
-			s, ok = numericSeverity(v)
-		}
-		if ok {
-			e.Severity = s
-			*have |= 1 << r
-			return
-		}
-	}
 	*have |= 1 << r
-	if r == roleMessage || r == roleSeverity || r == rolePID {
-		f.put(e, r, known.get(key), v)
-		return
-	}
-	f.put(e, r, "", v)
+	f.put(e, r, known.get(key), v)
 }
 
 // numericSeverity reads the numbers that loggers write instead of words: 0 to 7

@@ -10,10 +10,11 @@ func (l *layout) Parse(b []byte) (t Civil, n int, ok bool) {
 		s := &l.steps[k]
 		switch s.op {
 		case opText:
-			if len(b)-i < len(s.text) || string(b[i:i+len(s.text)]) != s.text {
+			n := len(s.text)
+			if len(b)-i < n || b[i] != s.text[0] || n > 1 && string(b[i:i+n]) != s.text {
 				return t, 0, false
 			}
-			i += len(s.text)
+			i += n
 		case opYear:
 			h, l := two(b, i), two(b, i+2)
 			t.Year = h*100 + l

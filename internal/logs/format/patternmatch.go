@@ -25,10 +25,11 @@ func match(steps []step, b []byte, i, line int, c *captures) (int, bool) {
 		start := i
 		switch s.kind {
 		case stepText:
-			if line-i < len(s.text) || string(b[i:i+len(s.text)]) != s.text {
+			n := len(s.text)
+			if line-i < n || b[i] != s.text[0] || n > 1 && string(b[i:i+n]) != s.text {
 				return i, false
 			}
-			i += len(s.text)
+			i += n
 			continue
 		case stepUntil:
 			var n int
@@ -42,7 +43,7 @@ func match(steps []step, b []byte, i, line int, c *captures) (int, bool) {
 			}
 			i += n
 		case stepLast:
-			n := bytes.LastIndex(b[i:line], []byte(s.text))
+			n := lastText(b[i:line], s.text)
 			if n < 0 || n == 0 && !s.empty {
 				return i, false
 			}
@@ -203,6 +204,20 @@ func indexText(b []byte, text string) int {
 		}
 		i++
 	}
+}
+
+// lastText is bytes.LastIndex for a string. Texts are short and their second
+// byte tells more than their first, which is mostly a blank.
+func lastText(b []byte, text string) int {
+	if len(text) == 1 {
+		return bytes.LastIndexByte(b, text[0])
+	}
+	for i := len(b) - len(text); i >= 0; i-- {
+		if b[i+1] == text[1] && b[i] == text[0] && string(b[i:i+len(text)]) == text {
+			return i
+		}
+	}
+	return -1
 }
 
 // quotedEnd returns the position after the closing quote of what begins with a
