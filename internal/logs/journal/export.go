@@ -60,10 +60,10 @@ const (
 func (e *Entry) appendFields(dst []byte) []byte {
 	dst = append(append(dst, bootField...), e.set.boot.of(&e.Boot)...)
 	dst = append(dst, '\n')
-	known := e.f.knownLines()
+	known, salt := e.set.knownLines(), le.Uint64(e.f.id[:])
 	e.items(func(offset, hash uint64) error {
-		k := &known[offset>>3*0x9e3779b97f4a7c15>>(64-knownBits)]
-		if k.offset != offset || k.hash != hash {
+		k := &known[(offset>>3^salt)*0x9e3779b97f4a7c15>>(64-knownBits)]
+		if k.offset != offset || k.hash != hash || k.f != e.f {
 			l, value := e.line(offset, hash)
 			if value == nil {
 				return nil
@@ -86,6 +86,7 @@ func (e *Entry) appendFields(dst []byte) []byte {
 
 // line is what is known of the line that a data object becomes.
 type line struct {
+	f      *file
 	offset uint64 // of the data object
 	hash   uint64 // that it was looked up with
 	start  uint64 // of the value in the file
@@ -94,15 +95,15 @@ type line struct {
 	plain  bool   // printed as "FIELD=value"
 }
 
-// knownBits is the binary logarithm of how many lines of a file are remembered.
-const knownBits = 11
+// knownBits is the binary logarithm of how many lines are remembered.
+const knownBits = 12
 
-// knownLines are lines that were printed lately, by a hash of their offset.
-func (f *file) knownLines() *[1 << knownBits]line {
-	if f.known == nil {
-		f.known = new([1 << knownBits]line)
+// knownLines are lines that were printed lately, by a hash of file and offset.
+func (s *Set) knownLines() *[1 << knownBits]line {
+	if s.known == nil {
+		s.known = new([1 << knownBits]line)
 	}
-	return f.known
+	return s.known
 }
 
 // line returns what the data object at an offset becomes, and its value; nil
@@ -119,7 +120,7 @@ func (e *Entry) line(offset, hash uint64) (l line, value []byte) {
 		return line{}, nil
 	}
 	return line{
-		offset: offset, hash: hash, start: offset + e.f.payload, size: uint32(len(value)),
+		f: e.f, offset: offset, hash: hash, start: offset + e.f.payload, size: uint32(len(value)),
 		name: uint8(eq), plain: printable(value),
 	}, value
 }

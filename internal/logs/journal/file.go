@@ -31,8 +31,7 @@ type file struct {
 
 	report  func(error)
 	scratch []array // of gather
-	known   *[1 << knownBits]line
-	gone    bool // no longer in its directory
+	gone    bool    // no longer in its directory
 }
 
 // openFile maps a file and checks its header. A file that is shorter than its

@@ -55,7 +55,7 @@ func (l *live) end() {
 func numbered(from, to int) []byte {
 	var b bytes.Buffer
 	for i := from; i < to; i++ {
-		fmt.Fprintf(&b, "__REALTIME_TIMESTAMP=%d\n__MONOTONIC_TIMESTAMP=%d\n_BOOT_ID=%s\n_HOSTNAME=h\nMESSAGE=number %d\n\n", 1_780_000_000_000_000+i*1000, 1000+i, boots[0], i)
+		fmt.Fprintf(&b, "__REALTIME_TIMESTAMP=%d\n__MONOTONIC_TIMESTAMP=%d\n_BOOT_ID=%s\n_HOSTNAME=h\nMESSAGE=number %d\n\n", 1_780_000_000_000_000+uint64(i)*1000, 1000+i, boots[0], i)
 	}
 	return b.Bytes()
 }

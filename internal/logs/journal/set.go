@@ -26,6 +26,7 @@ type Set struct {
 	codec codec
 	entry Entry
 	boot  idText // of the entry printed last
+	known *[1 << knownBits]line
 	watch watch
 
 	searches []*walk // that go on
