@@ -154,9 +154,9 @@ func randomPattern(r *rand.Rand, depth int) string {
 
 func TestRandomExpressionsAgainstRegexp(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	n := 1500
+	n := 1000
 	if testing.Short() {
-		n = 1000
+		n = 300
 	}
 	for range n {
 		pattern := randomPattern(r, 3)
@@ -238,7 +238,7 @@ func utf8Valid(s string) bool { return strings.ToValidUTF8(s, "") == s }
 
 func TestFindAgainstRegexp(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	for range 1500 {
+	for range 700 {
 		pattern := randomPattern(r, 3)
 		o := Options{Regex: true, Fold: r.IntN(4) == 0}
 		p, err := Compile(pattern, o)
@@ -395,7 +395,7 @@ func TestRandomChoices(t *testing.T) {
 	words := []string{"error", "Failed", "panic", "denied", "zzz", "abcdef", "10.0.0.1", "日本語", "x=1y", "quit", "k3s", "fail"}
 	few := append([]string{"er", "ror", "fai", " ", "_", "ERROR", "panicked", "ſ"}, words...)
 	seekers := map[string]int{}
-	for range 1500 {
+	for range 700 {
 		var choice []string
 		for range 1 + r.IntN(6) {
 			choice = append(choice, regexp.QuoteMeta(words[r.IntN(len(words))]))
@@ -475,7 +475,7 @@ func TestSideBySide(t *testing.T) {
 			}
 			ref := reference(t, pattern, Options{Regex: true})
 			var text []byte
-			for len(text) < 300_000 {
+			for len(text) < 200_000 {
 				text = append(text, words[r.IntN(len(words))]...)
 				switch n := r.IntN(sparse); {
 				case n < sparse/30:
