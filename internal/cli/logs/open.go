@@ -20,6 +20,11 @@ const (
 	stateFile  = "/var/lib/mobileops/state.db: the catalogue, cursors, holds and seals"
 )
 
+// maxOpen is how many bytes of records wait in the write-ahead log before they
+// become segments: a search reads all of them, and making segments takes a few
+// times as much memory.
+const maxOpen = 16 << 20
+
 // openStore returns the store of logs. It opens nothing but the keys.
 func openStore(a *app.App) (*store.Store, *config.Config, error) {
 	c, err := a.Config()
@@ -37,7 +42,7 @@ func openStore(a *app.App) (*store.Store, *config.Config, error) {
 	opts := store.Options{
 		Dir: filepath.Join(c.StateDir, "logs"), State: st, Signer: chain, Host: audit.HostID(),
 		Reserve:   store.Reserve{Bytes: c.Logs.Reserve, Percent: c.Logs.ReservePercent},
-		SealEvery: c.Logs.SealEvery,
+		SealEvery: c.Logs.SealEvery, MaxOpen: maxOpen,
 	}
 	if c.Logs.Recipients != "" {
 		if opts.Recipients, err = readRecipients(c.Logs.Recipients); err != nil {
