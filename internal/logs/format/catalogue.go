@@ -46,6 +46,11 @@ func newCatalogue(list []fileMessages) (*catalogue, error) {
 			if p.time >= 0 {
 				return nil, fmt.Errorf("catalogue: pattern %q has a time", text)
 			}
+			for i, r := range p.roles {
+				if r != roleUser && r != roleField && p.kinds[i] != stepLogfmt {
+					return nil, fmt.Errorf("catalogue: pattern %q sets %s; messages have users, fields and {fields:logfmt}", text, p.names[i])
+				}
+			}
 			for _, name := range m.Programs {
 				if name == "*" {
 					c.any.add(p)
@@ -79,13 +84,13 @@ func (f *Format) fillKnown(e *event.Event) {
 		return
 	}
 	for _, c := range f.messages {
-		if p := c.programs[e.Program]; p != nil && fillFrom(e, m, p[m[0]]) || fillFrom(e, m, c.any[m[0]]) {
+		if p := c.programs[e.Program]; p != nil && f.fillFrom(e, m, p[m[0]]) || f.fillFrom(e, m, c.any[m[0]]) {
 			return
 		}
 	}
 }
 
-func fillFrom(e *event.Event, m []byte, list []*pattern) bool {
+func (f *Format) fillFrom(e *event.Event, m []byte, list []*pattern) bool {
 	if len(list) == 0 {
 		return false
 	}
@@ -108,6 +113,10 @@ func fillFrom(e *event.Event, m []byte, list []*pattern) bool {
 			switch p.roles[i] {
 			case roleUser:
 				e.User = known.get(v)
+			case roleFields:
+				if p.kinds[i] == stepLogfmt {
+					f.logfmtFields(e, v)
+				}
 			case roleField:
 				if len(e.Fields) < maxFields {
 					e.Fields = append(e.Fields, event.Field{Name: name, Value: v})
