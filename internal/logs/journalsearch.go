@@ -70,8 +70,8 @@ func SearchJournal(ctx context.Context, paths []string, follow bool, o Options, 
 // others with the fields that say the same.
 func AppendExport(dst []byte, e *event.Event) []byte {
 	if e.Origin.Format == JournalFormat {
-		if p, err := journal.Parse(e.Raw); err == nil {
-			return p.AppendExport(dst, journal.ExportClassic)
+		if out, ok := journal.AppendRecordExport(dst, e.Raw, journal.ExportClassic); ok {
+			return out
 		}
 	}
 	e.Parsed()

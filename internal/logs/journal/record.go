@@ -41,7 +41,12 @@ func (e *Entry) AppendRecord(dst []byte) ([]byte, error) {
 // the address lines, without the newline at its end.
 func Text(raw []byte) []byte {
 	// Values of address lines have no newline, so the last one is right even
-	// when a field has bytes that look like an address line.
+	// when a field has bytes that look like an address line. They are short.
+	tail := max(0, len(raw)-512)
+	i := bytes.LastIndex(raw[tail:], []byte("\n"+addressCursor))
+	if i >= 0 {
+		return raw[:tail+i]
+	}
 	if i := bytes.LastIndex(raw, []byte("\n"+addressCursor)); i >= 0 {
 		return raw[:i]
 	}
@@ -49,6 +54,29 @@ func Text(raw []byte) []byte {
 		return nil
 	}
 	return raw
+}
+
+// AppendRecordExport appends a record as "journalctl -o export" prints the
+// entry, without parsing its fields. It reports whether the record has the
+// address lines that this takes; without them it appends nothing.
+func AppendRecordExport(dst, raw []byte, variant Export) ([]byte, bool) {
+	text := Text(raw)
+	if len(text) == 0 || len(text) == len(raw) {
+		return dst, false
+	}
+	address := raw[len(text)+1:]
+	if variant == ExportClassic {
+		dst = append(append(dst, address...), '\n')
+	} else {
+		cursor, _, _ := bytes.Cut(address[len(addressCursor):], []byte("\n"))
+		c, _, err := parseCursor(string(cursor))
+		if err != nil || !c.hasSeqnum {
+			return dst, false
+		}
+		dst = strconv.AppendUint(append(append(dst, address...), addressSeqnum...), c.seqnum, 10)
+		dst = append(c.seqnumID.append(append(dst, addressSeqnumID...)), '\n')
+	}
+	return append(append(dst, text...), "\n\n"...), true
 }
 
 // Parsed is what Parse finds in a record. The slices are parts of the record.

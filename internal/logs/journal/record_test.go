@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mobileops/mobileops/internal/logs/event"
@@ -39,6 +40,13 @@ func TestRecordKeepsWhatJournalctlPrints(t *testing.T) {
 		p, err := Parse(r.Raw)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for _, v := range []Export{ExportClassic, ExportSeqnum} {
+			slow, fast := p.AppendExport(nil, v), []byte(nil)
+			direct, _ := e.AppendExport(nil, v)
+			if fast, ok := AppendRecordExport(fast, r.Raw, v); !ok || !bytes.Equal(slow, fast) || !bytes.Equal(slow, direct) {
+				t.Fatalf("exported directly:\n%q\nfrom the record:\n%q\nparsed:\n%q", direct, fast, slow)
+			}
 		}
 		again = p.AppendExport(again, variant(t))
 	}
@@ -99,6 +107,18 @@ func TestParseSaysWhatIsWrong(t *testing.T) {
 		if got != offset || (err == nil) != (offset < 0) {
 			t.Errorf("Parse(%q) = %v, want trouble at %d", raw, err, offset)
 		}
+	}
+}
+
+func TestRecordsWithoutAddressAreNotExported(t *testing.T) {
+	for _, raw := range []string{"", "A=1", "__CURSOR=x", "A=1\n__CURSOR=x"} {
+		if out, ok := AppendRecordExport(nil, []byte(raw), ExportSeqnum); ok || len(out) > 0 {
+			t.Errorf("%q became %q", raw, out)
+		}
+	}
+	long := "A=1\n__CURSOR=" + strings.Repeat("x", 1000)
+	if text := Text([]byte(long)); string(text) != "A=1" {
+		t.Errorf("text %.20q", text)
 	}
 }
 
