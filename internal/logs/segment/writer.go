@@ -7,27 +7,39 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync"
 
 	"github.com/mobileops/mobileops/internal/logs/event"
 )
 
 // Writer writes a segment. Only one goroutine may use it.
 type Writer struct {
-	w       io.Writer
-	err     error
-	off     int64
+	w     io.Writer
+	err   error
+	off   int64
+	*room // nil when the segment is closed
+	index []blockInfo
+	meta  Meta
+	sum   Summary
+}
+
+// room is the memory in which blocks are made. One segment after the other
+// uses it.
+type room struct {
 	builder builder
 	pack    packer
-	index   []blockInfo
-	meta    Meta
-	sum     Summary
 }
+
+var rooms = sync.Pool{New: func() any {
+	r := new(room)
+	r.pack.init()
+	return r
+}}
 
 // NewWriter begins a segment. The caller makes what w writes durable after
 // Close.
 func NewWriter(w io.Writer, meta Meta) (*Writer, error) {
-	sw := &Writer{w: w, meta: meta, sum: Summary{MinTime: math.MaxInt64, MaxTime: math.MinInt64}}
-	sw.pack.init()
+	sw := &Writer{w: w, room: rooms.Get().(*room), meta: meta, sum: Summary{MinTime: math.MaxInt64, MaxTime: math.MinInt64}}
 	sw.builder.reset()
 	sw.write([]byte(magic))
 	return sw, sw.err
@@ -74,6 +86,11 @@ func (w *Writer) flush() {
 // Close writes what is left and the index. It does not close the writer below.
 func (w *Writer) Close() (Summary, error) {
 	w.flush()
+	if w.room != nil {
+		w.builder.reset()
+		rooms.Put(w.room)
+		w.room = nil
+	}
 	if w.err != nil {
 		return Summary{}, w.err
 	}
@@ -125,7 +142,12 @@ type builder struct {
 	stamper stamper
 	key     []byte
 	vals    []value
+	free    [][]byte // buffers of columns
+	freed   int      // their size, in bytes
 }
+
+// maxFree bounds the buffers that are kept for the next block.
+const maxFree = 16 << 20
 
 // row is what is kept of a record beside its text.
 type row struct {
@@ -136,7 +158,14 @@ type row struct {
 }
 
 func (b *builder) reset() {
-	b.rows, b.raw = b.rows[:0], 0
+	for _, t := range b.templates {
+		for i := range t.columns {
+			if data := t.columns[i].data; cap(data) >= 1<<10 && b.freed+cap(data) <= maxFree {
+				b.free, b.freed = append(b.free, data[:0]), b.freed+cap(data)
+			}
+		}
+	}
+	b.rows, b.raw, b.stamper = b.rows[:0], 0, stamper{}
 	b.templates, b.whole = nil, nil
 	b.byKey = make(map[string]*template, 256)
 	b.values.reset()
@@ -161,7 +190,13 @@ func (b *builder) add(r event.Record) {
 	}
 	for i, v := range b.vals {
 		val := r.Raw[v.from:v.to]
-		t.columns[i].add(val)
+		c := &t.columns[i]
+		if len(c.data)+len(val) >= cap(c.data) && len(c.data) < 1<<10 && len(b.free) > 0 && t.count > 8 {
+			last := len(b.free) - 1
+			c.data = append(b.free[last], c.data...)
+			b.free, b.freed = b.free[:last], b.freed-cap(c.data)
+		}
+		c.add(val)
 		b.values.add(hashValue(val))
 	}
 	b.finish(t, out, r.Raw)
