@@ -31,6 +31,7 @@ type fileCursor struct {
 	Head   fingerprint `json:"head"`   // of its beginning
 	Tail   fingerprint `json:"tail"`   // of the bytes before Offset
 	Offset int64       `json:"offset"` // of the first byte that was not taken, uncompressed
+	Marks  []mark      `json:"marks,omitempty"`
 
 	Size int64 `json:"size"` // of the file when it was last seen
 	Mod  int64 `json:"mod"`  // its last change then, in nanoseconds since 1970
@@ -95,6 +96,8 @@ func decodeFileCursor(b []byte) (*fileCursor, error) {
 		reason = "no fingerprint"
 	case int64(c.Tail.Len) > c.Offset:
 		reason = "a fingerprint of more than there is"
+	case !soundMarks(c.Marks, c.Offset):
+		reason = "marks that are none"
 	case c.Path == "":
 		reason = "no path"
 	default:

@@ -307,6 +307,7 @@ func (t *file) take(data []byte, final bool) int {
 	t.cur.Copy = false
 	t.cur.Cut = n > skip && data[n-1] != '\n'
 	t.tail = tailOf(t.tail, data[:n])
+	t.cur.Marks = addMarks(t.cur.Marks, t.cur.Offset, data[:n], t.tail)
 	t.cur.Offset += int64(n)
 	t.cur.Tail = fingerprintOf(t.tail)
 	t.cur.State = t.reader.State()

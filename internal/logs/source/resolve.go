@@ -206,6 +206,14 @@ func (r *resolution) identify(cand *candidate) error {
 		r.adopt(orphan, v)
 		return nil
 	}
+	if !writing && (v.rotated || v.packed != "") {
+		n, ok, unfinished := r.within(v, related)
+		if ok {
+			r.copied(v, n)
+			return nil
+		}
+		writing = unfinished
+	}
 	start := int64(0)
 	if v.rotated || v.packed != "" {
 		_, start = r.original(v, related)
@@ -251,6 +259,23 @@ func (r *resolution) orphan(v *view, related []*file) (best *file, writing bool)
 		t.mu.Unlock()
 	}
 	return best, writing
+}
+
+// within finds out whether v is a copy of a part of a file without a place, all
+// of which was read.
+func (r *resolution) within(v *view, related []*file) (n int64, ok, writing bool) {
+	for _, t := range related {
+		t.mu.Lock()
+		if r.here[t] == nil && t.f == nil && t.cur.Offset > 0 && t.kind() == v.spec.Kind {
+			size, is, err := v.endsWithin(&t.cur, t.head)
+			writing = writing || errors.Is(err, io.ErrUnexpectedEOF)
+			if is {
+				n, ok = size, true
+			}
+		}
+		t.mu.Unlock()
+	}
+	return n, ok, writing
 }
 
 // kind is that of the source by which the file was read. t.mu is held.
@@ -346,6 +371,7 @@ func (t *file) look(place *candidate) *view {
 func (r *resolution) copied(v *view, n int64) {
 	t := r.c.newFile(v)
 	t.cur.Copy, t.cur.Done, t.cur.Since = true, v.packed != "", 0
+	t.cur.Size, t.cur.Mod = v.size, v.mod
 	if r.c.skipTo(t, v, n) != nil {
 		return
 	}
