@@ -180,6 +180,10 @@ func printCollected(a *app.App, done *engine.Collected, interrupted, follow bool
 	}
 	if s.Format != ui.Text {
 		r := collectReport{"mobileops.logs.collect/v1", done.Report, interrupted}
+		// Programs expect lists, also empty ones.
+		r.Sources = append([]source.Status{}, r.Sources...)
+		r.Problems = append([]source.Problem{}, r.Problems...)
+		r.Gaps = append([]source.Gap{}, r.Gaps...)
 		return s.Document(r)
 	}
 	if s.Quiet || follow {

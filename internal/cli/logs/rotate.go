@@ -3,6 +3,7 @@ package logs
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
 	"github.com/mobileops/mobileops/internal/config"
@@ -95,15 +96,65 @@ func runRotate(ctx context.Context, a *app.App, o *rotateOptions) error {
 	return nil
 }
 
+// rotateReport is the document of mobileops logs rotate --output json.
+type rotateReport struct {
+	Schema  string           `json:"schema"`
+	DryRun  bool             `json:"dry_run"` // nothing was changed: this is what would be
+	Removed []removedSegment `json:"removed"`
+	Held    []removedSegment `json:"held"` // would have gone, but for a hold
+	Merged  []mergedSegments `json:"merged"`
+	Freed   int64            `json:"freed"`  // bytes
+	Over    int64            `json:"over"`   // bytes beyond the limit that holds keep
+	Locked  int              `json:"locked"` // encrypted segments that were not merged for want of a key
+}
+
+type removedSegment struct {
+	ID       uint64    `json:"id"`
+	Source   string    `json:"source"`
+	Format   string    `json:"format"`
+	Host     string    `json:"host,omitempty"`
+	First    time.Time `json:"first"`
+	Last     time.Time `json:"last"`
+	Records  int64     `json:"records"`
+	RawBytes int64     `json:"raw_bytes"`
+	Bytes    int64     `json:"bytes"` // on the disk
+	Reason   string    `json:"reason"`
+}
+
+type mergedSegments struct {
+	Source  string   `json:"source"`
+	From    []uint64 `json:"from"`
+	Into    uint64   `json:"into,omitempty"` // none in a dry run
+	Records int64    `json:"records"`
+	Before  int64    `json:"bytes_before"`
+	After   int64    `json:"bytes_after"`
+}
+
+func rotated(r *store.RotateReport) rotateReport {
+	segments := func(list []store.Removal) []removedSegment {
+		out := []removedSegment{}
+		for _, x := range list {
+			out = append(out, removedSegment{x.ID, valid(x.Origin.Source), x.Origin.Format, valid(x.Origin.Host),
+				time.Unix(0, x.MinTime).UTC(), time.Unix(0, x.MaxTime).UTC(), x.Records, x.RawBytes, x.Bytes, x.Reason})
+		}
+		return out
+	}
+	out := rotateReport{"mobileops.logs.rotate/v1", r.DryRun, segments(r.Removed), segments(r.Held), []mergedSegments{}, r.Freed, r.Over, r.Locked}
+	for _, m := range r.Merged {
+		out.Merged = append(out.Merged, mergedSegments{valid(m.Origin.Source), m.From, m.Into, m.Records, m.Before, m.After})
+	}
+	return out
+}
+
 func printRotated(s *ui.Streams, r *store.RotateReport) error {
 	if s.Format != ui.Text {
-		return s.Document(struct {
-			Schema string `json:"schema"`
-			*store.RotateReport
-		}{"mobileops.logs.rotate/v1", r})
+		return s.Document(rotated(r))
 	}
 	if s.Quiet {
 		return nil
+	}
+	if r.Locked > 0 {
+		s.Notice("mobileops: logs rotate: %s not merged: there is no key to open them, or nobody to encrypt for (set logs.identities and logs.recipients)", ui.Plural(int64(r.Locked), "encrypted segment was", "encrypted segments were"))
 	}
 	table := s.NewTable(ui.Column{Title: ""}, ui.Column{Title: "SEGMENT", Right: true}, ui.Column{Title: "SOURCE", Min: 12, KeepEnd: true}, ui.Column{Title: "RECORDS", Right: true},
 		ui.Column{Title: "BYTES", Right: true}, ui.Column{Title: "WHY", Min: 12, Drop: 1})

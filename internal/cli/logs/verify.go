@@ -2,7 +2,10 @@ package logs
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"os"
 	"sync/atomic"
 
 	"github.com/mobileops/mobileops/internal/audit"
@@ -11,12 +14,13 @@ import (
 	"github.com/mobileops/mobileops/internal/logs/store"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func newVerify(a *app.App) *cobra.Command {
-	var key string
+	var opts verifyOptions
 	cmd := a.Command(app.Spec{
-		Use:   "verify [--public-key FILE]",
+		Use:   "verify [--public-key FILE] [--seal FILE]",
 		Short: "Prove that stored logs are as they were collected",
 		Long: `Prove that stored logs are as they were collected.
 
@@ -27,10 +31,13 @@ Merkle log and no problem.
 
 Records that were collected since the last seal can be cut off without trace;
 logs.seal_every says how long that is at most. Who has the signing key of the
-host can write another history: keep the public key, and seals, elsewhere.`,
+host can write another history: keep the public key, and seals, elsewhere. The
+newest seal is part of --output json; with --seal the store must be one that
+grew from what it seals.`,
 		Example: `
 mobileops logs verify
-mobileops logs verify --public-key /media/usb/audit.pub   # runbook: with a key that was kept elsewhere
+mobileops logs verify --output json | jq .newest > /media/usb/seal.json   # runbook: keep a seal elsewhere
+mobileops logs verify --public-key /media/usb/audit.pub --seal /media/usb/seal.json
 0 4 * * * root mobileops logs verify --quiet             # cron: mails only what is wrong
 `,
 		Statuses: []app.Status{
@@ -40,14 +47,29 @@ mobileops logs verify --public-key /media/usb/audit.pub   # runbook: with a key 
 			{Code: 7, Text: "nothing was collected yet"},
 		},
 		Files: []string{storeFiles, stateFile, "/var/lib/mobileops/keys/audit.pub: the key, without --public-key"},
-		Run:   func(ctx context.Context, _ []string) error { return runVerify(ctx, a, key) },
+		Run:   func(ctx context.Context, _ []string) error { return runVerify(ctx, a, &opts) },
 	})
-	cmd.Flags().StringVar(&key, "public-key", "", "check signatures with the key in `FILE` instead of the one of this host")
+	opts.addFlags(cmd.Flags())
 	app.CompleteFiles(cmd, "public-key", "pub", "pem")
+	app.CompleteFiles(cmd, "seal", "json")
 	return cmd
 }
 
-func runVerify(ctx context.Context, a *app.App, keyFile string) error {
+type verifyOptions struct {
+	key   string
+	seals []string
+}
+
+func (o *verifyOptions) addFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.key, "public-key", "", "check signatures with the key in `FILE` instead of the one of this host")
+	fs.StringArrayVar(&o.seals, "seal", nil, "the store must have grown from what the seal in `FILE` seals; may be repeated")
+}
+
+func runVerify(ctx context.Context, a *app.App, o *verifyOptions) error {
+	outside, err := readSeals(o.seals)
+	if err != nil {
+		return err
+	}
 	s, _, err := openStore(a)
 	if err != nil {
 		return err
@@ -57,6 +79,7 @@ func runVerify(ctx context.Context, a *app.App, keyFile string) error {
 	} else if empty {
 		return failure.Hint(failure.New(failure.NotReady, "nothing was collected yet"), "collect the logs of this host: mobileops logs collect --once")
 	}
+	keyFile := o.key
 	if keyFile == "" {
 		chain, err := a.Audit()
 		if err != nil {
@@ -72,7 +95,7 @@ func runVerify(ctx context.Context, a *app.App, keyFile string) error {
 	bar := a.Streams.Progress("reading segments", func() ui.Counters {
 		return ui.Counters{Bytes: done.Load(), TotalBytes: total.Load()}
 	})
-	r, err := s.Verify(ctx, store.VerifyOptions{Key: pub, Progress: func(d, t int64) { done.Store(d); total.Store(t) }})
+	r, err := s.Verify(ctx, store.VerifyOptions{Key: pub, Outside: outside, Progress: func(d, t int64) { done.Store(d); total.Store(t) }})
 	bar.Stop()
 	if r == nil {
 		return err
@@ -87,6 +110,31 @@ func runVerify(ctx context.Context, a *app.App, keyFile string) error {
 		return failure.Silent(k)
 	}
 	return nil
+}
+
+// maxSeal is how large a file with a seal may be, in bytes.
+const maxSeal = 64 << 10
+
+// readSeals reads seals that were kept elsewhere.
+func readSeals(files []string) ([]*store.Seal, error) {
+	var list []*store.Seal
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, failure.Wrap(failure.Usage, err)
+		}
+		data, err := io.ReadAll(io.LimitReader(f, maxSeal))
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+		seal := new(store.Seal)
+		if err := json.Unmarshal(data, seal); err != nil {
+			return nil, failure.Errorf(failure.Usage, "%s: %w", name, err)
+		}
+		list = append(list, seal)
+	}
+	return list, nil
 }
 
 func printVerified(s *ui.Streams, r *store.VerifyReport) error {
