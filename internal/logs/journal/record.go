@@ -40,13 +40,11 @@ func (e *Entry) AppendRecord(dst []byte) ([]byte, error) {
 // Text returns the part of a record that words are looked for in: all of it but
 // the address lines, without the newline at its end.
 func Text(raw []byte) []byte {
-	// Values of address lines have no newline, so the last one is right even
-	// when a field has bytes that look like an address line. They are short.
-	tail := max(0, len(raw)-512)
-	i := bytes.LastIndex(raw[tail:], []byte("\n"+addressCursor))
-	if i >= 0 {
-		return raw[:tail+i]
+	if i := usualAddress(raw); i >= 0 {
+		return raw[:i]
 	}
+	// Values of address lines have no newline, so the last one is right even
+	// when a field has bytes that look like an address line.
 	if i := bytes.LastIndex(raw, []byte("\n"+addressCursor)); i >= 0 {
 		return raw[:i]
 	}
@@ -54,6 +52,34 @@ func Text(raw []byte) []byte {
 		return nil
 	}
 	return raw
+}
+
+// minCursor is the length of the shortest cursor.
+const minCursor = len("s=;i=0;b=;m=0;t=0;x=0") + 64
+
+// usualAddress returns where the address lines of a record begin, at the newline
+// before them, when they are those that AppendRecord writes; otherwise -1. Every
+// record of a search passes here.
+func usualAddress(raw []byte) int {
+	rest := raw
+	for _, name := range [...]string{addressMonotonic, addressRealtime} {
+		n := len(rest)
+		for n > 0 && '0' <= rest[n-1] && rest[n-1] <= '9' {
+			n--
+		}
+		if n < len(name) || string(rest[n-len(name):n]) != name {
+			return -1
+		}
+		rest = rest[:n-len(name)]
+	}
+	if len(rest) < minCursor {
+		return -1
+	}
+	i := bytes.LastIndexByte(rest[:len(rest)-minCursor], '\n')
+	if i < 0 || !bytes.HasPrefix(rest[i+1:], []byte(addressCursor)) || bytes.IndexByte(rest[i+1:], '\n') >= 0 {
+		return -1
+	}
+	return i
 }
 
 // AppendRecordExport appends a record as "journalctl -o export" prints the

@@ -31,6 +31,9 @@ func TestRecordKeepsWhatJournalctlPrints(t *testing.T) {
 			t.Fatalf("time %d by %v of an entry at %d µs", r.Time, r.Clock, e.Realtime)
 		}
 		text := Text(r.Raw)
+		if usualAddress(r.Raw) != len(text) {
+			t.Fatalf("the address lines of %q are not found at once", r.Raw)
+		}
 		if bytes.HasPrefix(text, []byte("__")) || !bytes.HasPrefix(text, []byte("_BOOT_ID=")) {
 			t.Fatalf("text %.100q", text)
 		}
@@ -168,7 +171,13 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("MESSAGE\n\x03\x00\x00\x00\x00\x00\x00\x00a\nb\n__CURSOR=x"))
 	f.Add([]byte("A\n\xff\xff\xff\xff\xff\xff\xff\xffa"))
 	f.Add([]byte("__CURSOR="))
+	cursor := "s=" + strings.Repeat("a", 32) + ";i=1;b=" + strings.Repeat("b", 32) + ";m=2;t=3;x=4"
+	f.Add([]byte("A=1\n__CURSOR=" + cursor + "\n__REALTIME_TIMESTAMP=3\n__MONOTONIC_TIMESTAMP=2"))
+	f.Add([]byte("A=1\n__CURSOR=" + cursor + "\n__CURSOR=" + cursor + "\n__REALTIME_TIMESTAMP=3\n__MONOTONIC_TIMESTAMP=2"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		if i := bytes.LastIndex(raw, []byte("\n__CURSOR=")); i >= 0 && len(Text(raw)) != i {
+			t.Fatalf("the text of %q ends at %d", raw, len(Text(raw)))
+		}
 		p, err := Parse(raw)
 		e := event.Event{Record: event.Record{Raw: raw}}
 		Fill(&e)
