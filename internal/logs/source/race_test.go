@@ -63,6 +63,7 @@ func TestCopyTruncateUnderLoad(t *testing.T) {
 	seen := map[string]int{}
 	for _, l := range h.sink.lines() {
 		if seen[l]++; seen[l] > 1 {
+			h.sink.tell(t)
 			t.Fatalf("%q is double", l)
 		}
 	}

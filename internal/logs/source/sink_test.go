@@ -80,6 +80,17 @@ func (s *memorySink) lines() []string {
 	return out
 }
 
+// tell logs what was kept, for whoever looks for what went wrong.
+func (s *memorySink) tell(t *testing.T) {
+	for _, b := range s.batches {
+		first := ""
+		if len(b.Records) > 0 {
+			first = string(b.Records[0].Raw)
+		}
+		t.Logf("%s %d records from %.80q %s", b.Key, len(b.Records), first, b.Cursor)
+	}
+}
+
 // sources returns the names of sources, once each.
 func (s *memorySink) sources() []string {
 	s.mu.Lock()
