@@ -62,7 +62,10 @@ type packedColumn struct {
 	known      bool
 	frame      int
 	from, size int
-	data       []byte   // nil until unpacked; four bytes each of addresses
+	dictionary bool
+	data       []byte   // nil until unpacked; four bytes each of addresses; distinct values of a dictionary
+	numbers    []byte   // with a dictionary: which of data each value is, in one byte or two
+	wide       bool     // two
 	text       []byte   // of addresses: as other columns have it; nil until needed
 	places     []uint32 // where its values begin in data, and where the last ends
 }
@@ -137,22 +140,12 @@ func (b *Block) parse() error {
 	for i := range b.templates {
 		t := &b.templates[i]
 		t.key = d.bytes(t.width)
-		t.columns, t.width = columns, 0
-		if i != b.whole {
-			t.width = bytes.Count(t.key, []byte{placeVariable})
-		} else {
-			t.width = 1
-		}
-		for rest := t.key; d.err == nil; {
-			at := bytes.IndexByte(rest, placeTime)
-			if at < 0 {
-				break
-			}
-			if at+1 >= len(rest) || rest[at+1] == 0 || int(rest[at+1]) >= len(layouts) {
+		t.columns, t.width = columns, 1
+		if i != b.whole && d.err == nil {
+			var ok bool
+			if t.width, ok = variables(t.key); !ok {
 				d.fail("a template has a time of an unknown layout")
-				break
 			}
-			rest = rest[at+2:]
 		}
 		columns += t.width
 	}
@@ -193,8 +186,9 @@ func (b *Block) column(i int) (*packedColumn, error) {
 	e := b.table[i*columnSize:]
 	u := func(k int) int { return int(binary.LittleEndian.Uint32(e[4*k:])) }
 	*c = packedColumn{frame: u(0), from: u(1), size: u(2), known: true}
-	c.min, c.max, c.address = u(3), u(4), u(5)&flagAddress != 0
-	c.bytes = [2]uint64{binary.LittleEndian.Uint64(e[24:]), binary.LittleEndian.Uint64(e[32:])}
+	c.min, c.max, c.run = u(3), u(4), u(6)
+	c.address, c.dictionary = u(5) == flagAddress, u(5) == flagDictionary
+	c.bytes = [2]uint64{binary.LittleEndian.Uint64(e[28:]), binary.LittleEndian.Uint64(e[36:])}
 	if c.frame < 0 || c.frame >= len(b.frames) || c.from < 0 || c.size < 0 || int64(c.from)+int64(c.size) > b.frames[c.frame].size {
 		return nil, corrupt(b.info.offset, "a column is beyond its frame")
 	}
@@ -215,7 +209,48 @@ func (b *Block) values(i int) (*packedColumn, error) {
 		b.frameData[c.frame] = frame
 	}
 	c.data = frame[c.from : c.from+c.size : c.from+c.size]
+	if c.dictionary {
+		return c, b.open(c)
+	}
 	return c, nil
+}
+
+// open takes a dictionary and the numbers of its values apart.
+func (b *Block) open(c *packedColumn) error {
+	d := c.data
+	if len(d) < 8 {
+		return corrupt(b.info.offset, "a dictionary is too short")
+	}
+	n, size := int64(binary.LittleEndian.Uint32(d)), int64(binary.LittleEndian.Uint32(d[4:]))
+	if d = d[8:]; size > int64(len(d)) || n > 1<<16 || int64(bytes.Count(d[:size], []byte{'\n'})) != n {
+		return corrupt(b.info.offset, "a dictionary has a wrong number of values")
+	}
+	c.data, c.numbers, c.wide = d[:size:size], d[size:], n > 1<<8
+	if c.wide && len(c.numbers)%2 != 0 {
+		return corrupt(b.info.offset, "a column has half a value")
+	}
+	for i := range c.count() {
+		if int64(c.number(i)) >= n {
+			return corrupt(b.info.offset, "a column has a value that is not in its dictionary")
+		}
+	}
+	return nil
+}
+
+// count returns how many values a column with a dictionary has.
+func (c *packedColumn) count() int {
+	if c.wide {
+		return len(c.numbers) / 2
+	}
+	return len(c.numbers)
+}
+
+// number returns which value of the dictionary value i is.
+func (c *packedColumn) number(i int) int {
+	if c.wide {
+		return int(binary.LittleEndian.Uint16(c.numbers[2*i:]))
+	}
+	return int(c.numbers[i])
 }
 
 // text returns the values of a column as text, each followed by a newline.
@@ -245,6 +280,12 @@ func (b *Block) indexed(i, count int, whole bool) (*packedColumn, error) {
 		}
 		c.places = []uint32{}
 		return c, nil
+	}
+	if c.dictionary {
+		if c.count() != count {
+			return nil, corrupt(b.info.offset, "a column has a wrong number of values")
+		}
+		count = bytes.Count(c.data, []byte{'\n'})
 	}
 	from := len(b.places)
 	at := 0
@@ -366,12 +407,12 @@ func (b *Block) pieces(t *packedTemplate) []piece {
 	}
 	for rest := t.key; len(rest) > 0; {
 		switch rest[0] {
-		case placeVariable:
+		case placeVariable, placeAddress:
 			t.pieces, rest = append(t.pieces, piece{}), rest[1:]
 		case placeTime:
 			t.pieces, rest = append(t.pieces, piece{layout: layoutID(rest[1])}), rest[2:]
 		default:
-			n := bytes.IndexAny(rest, "\x00\x01")
+			n := bytes.IndexAny(rest, "\x00\x01\x02")
 			if n < 0 {
 				n = len(rest)
 			}
@@ -453,7 +494,11 @@ func (b *Block) record(i int, rec *event.Record) error {
 					out = appendAddress(out, c.data[4*ref.ordinal:])
 					continue
 				}
-				out = append(out, c.data[c.places[ref.ordinal]:c.places[ref.ordinal+1]-1]...)
+				at := int(ref.ordinal)
+				if c.dictionary {
+					at = c.number(at)
+				}
+				out = append(out, c.data[c.places[at]:c.places[at+1]-1]...)
 			}
 		}
 	}

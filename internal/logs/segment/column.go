@@ -2,6 +2,7 @@ package segment
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/bits"
 )
@@ -9,6 +10,7 @@ import (
 // stamp is what is known of the values of a column without unpacking it.
 type stamp struct {
 	min, max int       // lengths, in bytes
+	run      int       // the longest run of bytes without one of _ - . #, in bytes
 	bytes    [2]uint64 // which bytes of ASCII occur; bit 127 stands for all others too
 	address  bool      // all are IPv4 addresses in dotted decimal
 }
@@ -18,13 +20,17 @@ type stamp struct {
 // are addresses, each is packed into its four bytes instead.
 type column struct {
 	stamp
-	data []byte
+	count int
+	data  []byte
 }
 
-// packed returns the bytes that are kept of the column.
-func (c *column) packed() []byte {
+// packed returns the bytes that are kept of the column, and how they are packed.
+func (c *column) packed() (data []byte, flag uint32) {
 	if !c.address {
-		return c.data
+		if data := c.dictionary(); data != nil {
+			return data, flagDictionary
+		}
+		return c.data, 0
 	}
 	out := c.data[:0] // an address takes at least eight bytes as text
 	for rest := c.data; len(rest) > 0; {
@@ -33,7 +39,44 @@ func (c *column) packed() []byte {
 		out = append(out, a[:]...)
 		rest = rest[n+1:]
 	}
-	return out
+	return out, flagAddress
+}
+
+// dictionary returns the distinct values of the column and which of them each
+// value is, or nil where that is not worth it: the number and the length of the
+// distinct values, these, each followed by a newline, and the numbers.
+func (c *column) dictionary() []byte {
+	const sample = 256
+	if c.count < sample/2 || c.max < 3 {
+		return nil
+	}
+	known := make(map[string]uint16, sample)
+	values := make([]byte, 8, 1<<12)
+	numbers := make([]byte, 0, 2*c.count)
+	seen := 0
+	for rest := c.data; len(rest) > 0; seen++ {
+		n := bytes.IndexByte(rest, '\n')
+		id, old := known[string(rest[:n])]
+		if !old {
+			if len(known) == 1<<16 || seen <= sample && len(known) > sample/2 || len(known) > c.count/4+sample/2 {
+				return nil
+			}
+			id = uint16(len(known))
+			known[string(rest[:n])] = id
+			values = append(values, rest[:n+1]...)
+		}
+		numbers = binary.LittleEndian.AppendUint16(numbers, id)
+		rest = rest[n+1:]
+	}
+	if len(known) <= 1<<8 {
+		for i := range c.count {
+			numbers[i] = numbers[2*i]
+		}
+		numbers = numbers[:c.count]
+	}
+	binary.LittleEndian.PutUint32(values, uint32(len(known)))
+	binary.LittleEndian.PutUint32(values[4:], uint32(len(values)-8))
+	return append(values, numbers...)
 }
 
 // packAddress returns the bytes of an address.
@@ -71,19 +114,38 @@ func (c *column) add(v []byte) {
 		c.min, c.address = len(v), true
 	}
 	c.min, c.max = min(c.min, len(v)), max(c.max, len(v))
+	lo, hi, run, longest := c.bytes[0], c.bytes[1], 0, c.run
 	for _, b := range v {
-		if b >= 0x7f {
-			b = 0x7f
+		if classes[b] == joint {
+			run = 0
+		} else if run++; run > longest {
+			longest = run
 		}
-		c.bytes[b>>6] |= 1 << (b & 63)
+		switch {
+		case b < 64:
+			lo |= 1 << b
+		case b < 0x7f:
+			hi |= 1 << (b & 63)
+		default:
+			hi |= 1 << 63
+		}
 	}
+	c.bytes, c.run = [2]uint64{lo, hi}, longest
+	c.count++
 	c.address = c.address && isAddress(v)
 	c.data = append(append(c.data, v...), '\n')
 }
 
-// has says whether values may have every byte of text, in either case if fold.
+// has says whether values may have every byte of text, in either case if fold,
+// and runs as long as those of text.
 func (s *stamp) has(text []byte, fold bool) bool {
+	run := 0
 	for _, b := range text {
+		if classes[b] == joint {
+			run = 0
+		} else if run++; run > s.run {
+			return false
+		}
 		if b >= 0x7f {
 			b = 0x7f
 		}

@@ -97,11 +97,7 @@ func (p *packer) block(b *builder) blockInfo {
 		for i := range t.columns {
 			c := &t.columns[i]
 			place := places[c]
-			flags := uint32(0)
-			if c.address {
-				flags = flagAddress
-			}
-			for _, v := range []uint32{uint32(place.frame), uint32(place.at), uint32(place.size), uint32(c.min), uint32(c.max), flags} {
+			for _, v := range []uint32{uint32(place.frame), uint32(place.at), uint32(place.size), uint32(c.min), uint32(c.max), place.flag, uint32(c.run)} {
 				dict = binary.LittleEndian.AppendUint32(dict, v)
 			}
 			dict = binary.LittleEndian.AppendUint64(dict, c.bytes[0])
@@ -119,13 +115,18 @@ func (p *packer) block(b *builder) blockInfo {
 }
 
 // place is where a column lies: in which frame, at which byte of it, how many.
-type place struct{ frame, at, size int }
+type place struct {
+	frame, at, size int
+	flag            uint32
+}
 
 // In the dictionary each column takes columnSize bytes: frame, place in it,
-// length, shortest and longest value, flags, bytes that occur.
+// length, shortest and longest value, how it is packed, longest run, bytes that
+// occur.
 const (
-	columnSize  = 6*4 + 2*8
-	flagAddress = 1
+	columnSize     = 7*4 + 2*8
+	flagAddress    = 1
+	flagDictionary = 2
 )
 
 // columns packs the columns in frames, those of a kind together.
@@ -141,14 +142,14 @@ func (p *packer) columns(b *builder) (map[*column]place, []section) {
 	var frames []section
 	frame := p.buf[:0]
 	for i, c := range all {
-		data := c.packed()
+		data, flag := c.packed()
 		// Addresses are looked for most often: they have frames of their own.
 		apart := i > 0 && c.address != all[i-1].address
 		if len(frame) > targetFrame/4 && (apart || len(frame)+len(data) > targetFrame) {
 			frames = append(frames, p.add(frame))
 			frame = frame[:0]
 		}
-		places[c] = place{len(frames), len(frame), len(data)}
+		places[c] = place{len(frames), len(frame), len(data), flag}
 		frame = append(frame, data...)
 	}
 	if len(frame) > 0 {

@@ -263,7 +263,7 @@ func hasLetter(text []byte) bool {
 
 // find sets the bits of the records of template i whose value in a column, or
 // whose time, is as asked.
-func (b *Block) find(q *Search, i int, c constraint, fold bool, hits []uint64) error {
+func (b *Block) find(q *Search, i int, c constraint, fold bool, hits []uint64) (err error) {
 	t := &b.templates[i]
 	if c.column == inTime {
 		return b.findTime(uint32(i), c, fold, hits)
@@ -282,6 +282,21 @@ func (b *Block) find(q *Search, i int, c constraint, fold bool, hits []uint64) e
 		return err
 	}
 	text := c.text
+	rows := t.count
+	if col.dictionary {
+		// The distinct values are searched, and their rows looked up.
+		if col.count() != rows {
+			return corrupt(b.info.offset, "a column has a wrong number of values")
+		}
+		rows = bytes.Count(data, []byte{'\n'})
+		all := hits
+		hits = b.bitmap(rows)
+		defer func() {
+			if err == nil {
+				col.rowsOf(hits, all)
+			}
+		}()
+	}
 	if fold && hasLetter(text) {
 		b.folded = append(b.folded[:0], data...)
 		for i, ch := range b.folded {
@@ -314,7 +329,7 @@ func (b *Block) find(q *Search, i int, c constraint, fold bool, hits []uint64) e
 		}
 		row += bytes.Count(data[counted:at], []byte{'\n'})
 		counted = at
-		if row >= t.count {
+		if row >= rows {
 			return corrupt(b.info.offset, "a column has too many values")
 		}
 		hits[row>>6] |= 1 << (row & 63)
@@ -322,6 +337,27 @@ func (b *Block) find(q *Search, i int, c constraint, fold bool, hits []uint64) e
 			from = at + next + 1
 		}
 	}
+}
+
+// rowsOf sets the bits of the rows whose value in the dictionary is one of some.
+func (c *packedColumn) rowsOf(some, rows []uint64) {
+	if none(some) {
+		return
+	}
+	for i := range c.count() {
+		if n := c.number(i); some[n>>6]&(1<<(n&63)) != 0 {
+			rows[i>>6] |= 1 << (i & 63)
+		}
+	}
+}
+
+func none(set []uint64) bool {
+	for _, w := range set {
+		if w != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // findAddresses is find for whole addresses in a column of addresses.

@@ -15,6 +15,7 @@ const (
 const (
 	placeVariable = 0x00
 	placeTime     = 0x01 // followed by the number of the layout
+	placeAddress  = 0x02 // a variable that is an IPv4 address
 )
 
 // classes is the class of every byte.
@@ -33,7 +34,7 @@ func classTable() (t [256]class) {
 	for c := '0'; c <= '9'; c++ {
 		t[c] = digit
 	}
-	t[placeVariable], t[placeTime] = reserved, reserved
+	t[placeVariable], t[placeTime], t[placeAddress] = reserved, reserved, reserved
 	return t
 }
 
@@ -88,8 +89,28 @@ func splitText(raw []byte, from, to int, key []byte, vals []value) ([]byte, []va
 			continue
 		}
 		key = append(key, raw[start:prefix]...)
-		key = append(key, placeVariable)
+		place := byte(placeVariable)
+		if isAddress(raw[prefix:i]) {
+			place = placeAddress
+		}
+		key = append(key, place)
 		vals = append(vals, value{prefix, i})
 	}
 	return key, vals
+}
+
+// variables returns how many places for variables a template has; ok is false
+// if it is none.
+func variables(key []byte) (n int, ok bool) {
+	for i := 0; i < len(key); i++ {
+		switch key[i] {
+		case placeVariable, placeAddress:
+			n++
+		case placeTime:
+			if i++; i == len(key) || key[i] == 0 || int(key[i]) >= len(layouts) {
+				return 0, false
+			}
+		}
+	}
+	return n, true
 }

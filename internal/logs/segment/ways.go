@@ -31,7 +31,7 @@ type matcher struct {
 
 func newMatcher(text []byte, fold bool) *matcher {
 	m := &matcher{text: text, fold: fold, leading: token(text)}
-	m.begins[placeVariable], m.begins[placeTime] = true, true
+	m.begins[placeVariable], m.begins[placeTime], m.begins[placeAddress] = true, true, true
 	for c := range m.begins {
 		m.begins[c] = m.begins[c] || len(text) > 0 && m.same(byte(c), text[0])
 	}
@@ -83,7 +83,7 @@ func (m *matcher) ways(key []byte, fn func(way) bool) {
 			continue
 		}
 		switch key[p] {
-		case placeVariable:
+		case placeVariable, placeAddress:
 			// It begins within the value, not at its beginning unless the value
 			// contains all of it.
 			m.constraints = m.constraints[:0]
@@ -128,7 +128,7 @@ func (m *matcher) follow(key []byte, p, column, i int) (way, bool) {
 			return w, false
 		}
 		switch key[p] {
-		case placeVariable:
+		case placeVariable, placeAddress:
 			rest := m.text[i:]
 			n := token(rest)
 			switch n {
