@@ -36,7 +36,7 @@ type Collector struct {
 	names     containers
 	deaf      bool // there is no inotify
 
-	mu       sync.Mutex
+	mu       sync.Mutex       // taken with that of a file held, never the other way round
 	files    map[string]*file // by key
 	byPath   map[string]*file
 	empty    map[string]bool // paths of files without content
@@ -308,22 +308,22 @@ func (c *Collector) look() map[string]bool {
 	c.wanted()
 	s := look(c.tree, c.specs)
 	c.resolve(s)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.problems, c.empty = s.problems, map[string]bool{}
-	for _, cand := range s.found {
-		if cand.size == 0 {
-			c.empty[cand.path] = true
-		}
-	}
-	clear(c.byPath)
-	for _, t := range c.files {
+	byPath, empty := map[string]*file{}, map[string]bool{}
+	for _, t := range c.known() {
 		t.mu.Lock()
 		if t.spec != nil && !t.cur.Detached && t.cur.Gone == 0 {
-			c.byPath[t.cur.Path] = t
+			byPath[t.cur.Path] = t
 		}
 		t.mu.Unlock()
 	}
+	for _, cand := range s.found {
+		if cand.size == 0 {
+			empty[cand.path] = true
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.problems, c.byPath, c.empty = s.problems, byPath, empty
 	return s.dirs
 }
 
