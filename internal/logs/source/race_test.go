@@ -88,3 +88,53 @@ func TestCopyTruncateUnderLoad(t *testing.T) {
 	}
 	t.Logf("%d of %d lines were read in time", len(seen), n)
 }
+
+// TestRenameUnderLoad renames and compresses while the writer goes on, which
+// loses nothing.
+func TestRenameUnderLoad(t *testing.T) {
+	h := newHost(t)
+	reopen := func() *os.File {
+		f, err := os.OpenFile(h.path("app.log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			t.Error(err)
+		}
+		return f
+	}
+	var stop, rotated atomic.Bool
+	wrote := make(chan int)
+	go func() {
+		f, n := reopen(), 0
+		for ; !stop.Load(); n += 50 {
+			if rotated.CompareAndSwap(true, false) { // as after a signal
+				f.Close()
+				f = reopen()
+			}
+			io.WriteString(f, numbered(n, n+50))
+			if n%500 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		f.Close()
+		wrote <- n
+	}()
+	c, end := h.follow()
+	for i := range 15 {
+		time.Sleep(time.Duration(10+i*7) * time.Millisecond)
+		to := fmt.Sprintf("app.log.%d", 100+i)
+		h.rename("app.log", to)
+		rotated.Store(true)
+		for rotated.Load() || !exists(h.path("app.log")) {
+			time.Sleep(time.Millisecond)
+		}
+		c.Status()
+		if i%3 != 0 {
+			run(t, "gzip -1 "+h.path(to))
+		}
+	}
+	stop.Store(true)
+	n := <-wrote
+	h.eventually(n)
+	end()
+	h.once()
+	h.expect(n)
+}
