@@ -41,6 +41,7 @@ func SearchFiles(ctx context.Context, f FileOptions, o Options, emit func(Match)
 	g := grep.Options{Paths: f.Paths, Stdin: f.Stdin, Text: f.Text, Hidden: f.Hidden, Recursive: true, Before: o.Before, After: o.After, Limit: int64(o.Limit), Workers: o.Workers}
 	t := taker{opts: &o, report: &r, emit: emit}
 	t.begin()
+	t.limit = 0 // package grep counts: it gives what follows the last match, too
 	g.Count = t.pipe == nil && o.CountOnly
 	if p := o.Query.Pattern(); p != nil && !fl.parsed {
 		g.Pattern = p

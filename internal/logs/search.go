@@ -192,7 +192,7 @@ func (s *searcher) release(before int64) error {
 	n := 0
 	for ; n < len(s.held) && (s.held[n].time < before || before == math.MaxInt64); n++ {
 		g := &s.held[n]
-		for _, h := range g.hits {
+		for i, h := range g.hits {
 			if s.opts.Before+s.opts.After > 0 {
 				if s.shown[h.spot] {
 					continue
@@ -209,13 +209,31 @@ func (s *searcher) release(before int64) error {
 			}
 			if !h.context && s.opts.Limit > 0 {
 				if s.opts.Limit--; s.opts.Limit == 0 {
-					return errEnough
+					return s.rest(g.hits[i+1:])
 				}
 			}
 		}
 	}
 	s.held = slices.Delete(s.held, 0, n)
 	return nil
+}
+
+// rest gives out what stands behind the last match that is wanted.
+func (s *searcher) rest(behind []hit) error {
+	for i, h := range behind {
+		if i == s.opts.After || !h.context {
+			break
+		}
+		if s.shown[h.spot] {
+			continue
+		}
+		apart := !s.last.isBefore(h.spot)
+		s.last = h.spot
+		if err := s.give(Match{h.event, true, apart}); err != nil {
+			return err
+		}
+	}
+	return errEnough
 }
 
 func (s *searcher) give(m Match) error {

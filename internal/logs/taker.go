@@ -25,6 +25,7 @@ type taker struct {
 	after  int            // how many are still to be handed out as context
 	left   bool           // one was left out since the last that was handed out
 	limit  int
+	enough bool // the limit is reached, and what follows the last match is still to come
 }
 
 func (t *taker) begin() {
@@ -41,12 +42,19 @@ func (t *taker) event(e *event.Event) error {
 		return nil
 	}
 	if t.eval.Eval(e) {
+		if t.enough {
+			return errEnough
+		}
 		return t.found(e)
 	}
 	switch {
 	case t.after > 0:
-		t.after--
-		return t.emit(Match{Event: e, Context: true})
+		if err := t.emit(Match{Event: e, Context: true}); err != nil {
+			return err
+		}
+		if t.after--; t.after == 0 && t.enough {
+			return errEnough
+		}
 	case t.opts.Before > 0:
 		if len(t.before) == t.opts.Before {
 			t.before = append(t.before[:0], t.before[1:]...)
@@ -88,7 +96,10 @@ func (t *taker) found(e *event.Event) error {
 	}
 	if t.limit > 0 {
 		if t.limit--; t.limit == 0 {
-			return errEnough
+			if t.after == 0 {
+				return errEnough
+			}
+			t.enough = true
 		}
 	}
 	return nil
@@ -102,6 +113,7 @@ func (t *taker) end(err error) error {
 	case errors.Is(err, query.ErrDone):
 		err = nil
 	}
+	t.report.Limited = t.report.Limited || t.enough
 	if t.pipe == nil {
 		return err
 	}

@@ -140,6 +140,9 @@ func runCollect(ctx context.Context, a *app.App, o *collectOptions, args []strin
 	defer unhook()
 	done, err := engine.Collect(ctx, s, opts)
 	bar.Stop()
+	if err != nil && done.Sources == nil {
+		return err // before anything was read
+	}
 	a.SetResult("%d records, %d bytes, %d problems, %d gaps", done.Records, done.Bytes, len(done.Problems), len(done.Gaps))
 	if done.Recovery.Cut > 0 {
 		a.Streams.Notice("mobileops: logs collect: a process that died had left %d bytes that were never acknowledged; they are read again from their source", done.Recovery.Cut)

@@ -25,13 +25,23 @@ type printer interface {
 	match(engine.Match) error
 	// end prints what comes last: a count, a table, the end of a document.
 	end(engine.Report) error
+	// flush hands over what was printed until now.
+	flush() error
 	// parses says that every match is asked for its fields.
 	parses() bool
 }
 
 func newPrinter(a *app.App, o *searchOptions, q *query.Query) printer {
+	p := printerOf(a, o, q)
+	if o.follow || a.Streams.OutTTY {
+		return &live{printer: p}
+	}
+	return p
+}
+
+func printerOf(a *app.App, o *searchOptions, q *query.Query) printer {
 	s := a.Streams
-	out := &output{s: s, w: bufio.NewWriterSize(s.Out, 64<<10), count: o.count, live: o.follow || s.OutTTY}
+	out := &output{s: s, w: bufio.NewWriterSize(s.Out, 64<<10), count: o.count}
 	switch s.Format {
 	case ui.JSON:
 		return &jsonPrinter{output: out}
@@ -56,21 +66,9 @@ type output struct {
 	s     *ui.Streams
 	w     *bufio.Writer
 	count bool
-	live  bool // somebody reads along
-	last  time.Time
 }
 
-// flush hands over what was printed when somebody waits for it.
-func (o *output) flush() error {
-	if !o.live {
-		return nil
-	}
-	if now := time.Now(); now.Sub(o.last) > 50*time.Millisecond {
-		o.last = now
-		return o.w.Flush()
-	}
-	return nil
-}
+func (o *output) flush() error { return o.w.Flush() }
 
 // textPrinter prints records as they were written.
 type textPrinter struct {
@@ -107,9 +105,11 @@ func (p *textPrinter) match(m engine.Match) error {
 			p.w.WriteString(p.theme.Faint(ui.Escape(m.Origin.Source) + mark))
 		}
 		p.write(line, m.Context)
-		p.w.WriteByte('\n')
+		if err := p.w.WriteByte('\n'); err != nil {
+			return err
+		}
 	}
-	return p.flush()
+	return nil
 }
 
 // write prints a line: for a terminal without what a terminal would obey, for
@@ -232,8 +232,7 @@ type jsonPrinter struct {
 
 func (p *jsonPrinter) parses() bool { return !p.count }
 
-// searchReport is what --output json has beside the events, and the last line
-// of jsonl when there is a table, a count or a problem.
+// searchReport is the document of mobileops logs search --output json.
 type searchReport struct {
 	Schema   string        `json:"schema"`
 	Matches  int64         `json:"matches"`
@@ -254,14 +253,7 @@ func (p *jsonPrinter) match(m engine.Match) error {
 		if p.print == nil {
 			p.print = p.s.Lines()
 		}
-		if err := p.print.Print(eventRecord(m)); err != nil {
-			return err
-		}
-		if p.live && time.Since(p.last) > 50*time.Millisecond {
-			p.last = time.Now()
-			return p.print.Flush()
-		}
-		return nil
+		return p.print.Print(eventRecord(m))
 	}
 	// The document is written as it comes: results can be larger than memory.
 	if p.n == 1 {
@@ -271,6 +263,13 @@ func (p *jsonPrinter) match(m engine.Match) error {
 	}
 	p.w.WriteString("\n    ")
 	return encode(p.w, eventRecord(m))
+}
+
+func (p *jsonPrinter) flush() error {
+	if p.print != nil {
+		return p.print.Flush()
+	}
+	return p.w.Flush()
 }
 
 func (p *jsonPrinter) end(r engine.Report) error {
@@ -346,6 +345,14 @@ func (p *csvPrinter) match(m engine.Match) error {
 	return p.csv.Write(cells(r.Time.Format(time.RFC3339Nano), r.Clock, r.Source, r.Host, r.Unit, r.Program, strconv.FormatInt(r.PID, 10), r.Severity, r.User, strings.Join(r.Addrs, " "), r.Message))
 }
 
+func (p *csvPrinter) flush() error {
+	p.csv.Flush()
+	if err := p.csv.Error(); err != nil {
+		return err
+	}
+	return p.w.Flush()
+}
+
 // cells keeps a spreadsheet from taking what a stranger logged for a formula.
 func cells(list ...string) []string {
 	for i, s := range list {
@@ -379,11 +386,7 @@ func (p *csvPrinter) end(r engine.Report) error {
 	default:
 		p.head()
 	}
-	p.csv.Flush()
-	if err := p.csv.Error(); err != nil {
-		return err
-	}
-	return p.w.Flush()
+	return p.flush()
 }
 
 // exportPrinter prints in the journal's export format.
@@ -399,10 +402,8 @@ func (p *exportPrinter) match(m engine.Match) error {
 		return nil
 	}
 	p.buf = engine.AppendExport(p.buf[:0], m.Event)
-	if _, err := p.w.Write(p.buf); err != nil {
-		return err
-	}
-	return p.flush()
+	_, err := p.w.Write(p.buf)
+	return err
 }
 
 func (p *exportPrinter) end(engine.Report) error { return p.w.Flush() }
