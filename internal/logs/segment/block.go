@@ -186,9 +186,9 @@ func (b *Block) column(i int) (*packedColumn, error) {
 	e := b.table[i*columnSize:]
 	u := func(k int) int { return int(binary.LittleEndian.Uint32(e[4*k:])) }
 	*c = packedColumn{frame: u(0), from: u(1), size: u(2), known: true}
-	c.min, c.max, c.run = u(3), u(4), u(6)
+	c.min, c.max, c.run, c.dots = u(3), u(4), u(6), u(7)
 	c.address, c.dictionary = u(5) == flagAddress, u(5) == flagDictionary
-	c.bytes = [2]uint64{binary.LittleEndian.Uint64(e[28:]), binary.LittleEndian.Uint64(e[36:])}
+	c.bytes = [2]uint64{binary.LittleEndian.Uint64(e[32:]), binary.LittleEndian.Uint64(e[40:])}
 	if c.frame < 0 || c.frame >= len(b.frames) || c.from < 0 || c.size < 0 || int64(c.from)+int64(c.size) > b.frames[c.frame].size {
 		return nil, corrupt(b.info.offset, "a column is beyond its frame")
 	}

@@ -12,6 +12,7 @@ type stamp struct {
 	min, max int       // lengths, in bytes
 	run      int       // the longest run of bytes without one of _ - . #, in bytes
 	bytes    [2]uint64 // which bytes of ASCII occur; bit 127 stands for all others too
+	dots     int       // the most dots in a run of digits and dots
 	address  bool      // all are IPv4 addresses in dotted decimal
 }
 
@@ -114,13 +115,23 @@ func (c *column) add(v []byte) {
 		c.min, c.address = len(v), true
 	}
 	c.min, c.max = min(c.min, len(v)), max(c.max, len(v))
-	lo, hi, run, longest := c.bytes[0], c.bytes[1], 0, c.run
+	lo, hi, run, longest, dots := c.bytes[0], c.bytes[1], 0, c.run, 0
 	for _, b := range v {
-		if classes[b] == joint {
-			run = 0
-		} else if run++; run > longest {
-			longest = run
+		switch classes[b] {
+		case digit:
+			run++
+		case joint:
+			if run = 0; b == '.' {
+				dots++
+				c.dots = max(c.dots, dots)
+			} else {
+				dots = 0
+			}
+		default:
+			run++
+			dots = 0
 		}
+		longest = max(longest, run)
 		switch {
 		case b < 64:
 			lo |= 1 << b
@@ -137,13 +148,24 @@ func (c *column) add(v []byte) {
 }
 
 // has says whether values may have every byte of text, in either case if fold,
-// and runs as long as those of text.
+// and runs like those of text.
 func (s *stamp) has(text []byte, fold bool) bool {
-	run := 0
+	run, dots := 0, 0
 	for _, b := range text {
-		if classes[b] == joint {
-			run = 0
-		} else if run++; run > s.run {
+		switch classes[b] {
+		case digit:
+			run++
+		case joint:
+			if run = 0; b == '.' {
+				dots++
+			} else {
+				dots = 0
+			}
+		default:
+			run++
+			dots = 0
+		}
+		if run > s.run || dots > s.dots {
 			return false
 		}
 		if b >= 0x7f {

@@ -97,7 +97,7 @@ func (p *packer) block(b *builder) blockInfo {
 		for i := range t.columns {
 			c := &t.columns[i]
 			place := places[c]
-			for _, v := range []uint32{uint32(place.frame), uint32(place.at), uint32(place.size), uint32(c.min), uint32(c.max), place.flag, uint32(c.run)} {
+			for _, v := range []uint32{uint32(place.frame), uint32(place.at), uint32(place.size), uint32(c.min), uint32(c.max), place.flag, uint32(c.run), uint32(c.dots)} {
 				dict = binary.LittleEndian.AppendUint32(dict, v)
 			}
 			dict = binary.LittleEndian.AppendUint64(dict, c.bytes[0])
@@ -121,10 +121,10 @@ type place struct {
 }
 
 // In the dictionary each column takes columnSize bytes: frame, place in it,
-// length, shortest and longest value, how it is packed, longest run, bytes that
-// occur.
+// length, shortest and longest value, how it is packed, longest run, most
+// dots in a number, bytes that occur.
 const (
-	columnSize     = 7*4 + 2*8
+	columnSize     = 8*4 + 2*8
 	flagAddress    = 1
 	flagDictionary = 2
 )

@@ -1,5 +1,7 @@
 package segment
 
+import "bytes"
+
 // Class of a byte, for splitting a record.
 type class uint8
 
@@ -102,15 +104,19 @@ func splitText(raw []byte, from, to int, key []byte, vals []value) ([]byte, []va
 // variables returns how many places for variables a template has; ok is false
 // if it is none.
 func variables(key []byte) (n int, ok bool) {
-	for i := 0; i < len(key); i++ {
-		switch key[i] {
-		case placeVariable, placeAddress:
-			n++
-		case placeTime:
-			if i++; i == len(key) || key[i] == 0 || int(key[i]) >= len(layouts) {
-				return 0, false
-			}
+	for {
+		at := bytes.IndexByte(key, placeTime)
+		part := key
+		if at >= 0 {
+			part = key[:at]
 		}
+		n += bytes.Count(part, []byte{placeVariable}) + bytes.Count(part, []byte{placeAddress})
+		if at < 0 {
+			return n, true
+		}
+		if at+1 >= len(key) || key[at+1] == 0 || int(key[at+1]) >= len(layouts) {
+			return 0, false
+		}
+		key = key[at+2:]
 	}
-	return n, true
 }
