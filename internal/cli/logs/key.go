@@ -98,6 +98,9 @@ func runKeyRewrap(ctx context.Context, a *app.App) error {
 	}
 	r, err := s.Rewrap(ctx, ids, to)
 	a.SetResult("%d segments rewrapped", r.Segments)
+	if r.Pending {
+		a.Streams.Notice("mobileops: logs key rewrap: a collector is at work: what it has not made segments of is for the keys with which it was started (restart it, and rewrap again)")
+	}
 	if err != nil {
 		return err
 	}

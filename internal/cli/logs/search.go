@@ -16,6 +16,7 @@ import (
 	"github.com/mobileops/mobileops/internal/logs/format"
 	"github.com/mobileops/mobileops/internal/logs/query"
 	"github.com/mobileops/mobileops/internal/logs/store"
+	"github.com/mobileops/mobileops/internal/seal"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
 )
@@ -165,6 +166,9 @@ func runSearch(ctx context.Context, a *app.App, o *searchOptions, args []string)
 	if err != nil && report.Matches == 0 {
 		return err // before there was anything to say
 	}
+	if err == nil && report.Matches == 0 && locked(report) == len(report.Problems) && len(report.Problems) > 0 && report.Units == 0 {
+		return verdict(a, q, report) // no count of 0 for what nobody could look at
+	}
 	if perr := p.end(report); perr != nil {
 		return perr
 	}
@@ -302,19 +306,31 @@ func (o *searchOptions) times(now time.Time) (since, until int64, err error) {
 		if !ok {
 			return 0, 0, app.UsageError("bad value %q for --since: a span such as 24h or 7d, or a date such as 2026-05-01", o.since)
 		}
-		since = t.UnixNano()
+		since = nanoseconds(t)
 	}
 	if o.until != "" {
 		t, ok := moment.Past(o.until, now, true)
 		if !ok {
 			return 0, 0, app.UsageError("bad value %q for --until: a span such as 24h or 7d, or a date such as 2026-05-01", o.until)
 		}
-		until = t.UnixNano()
+		until = nanoseconds(t)
 	}
 	if since >= until {
 		return 0, 0, app.UsageError("--since %s is not before --until %s", o.since, o.until)
 	}
 	return since, until, nil
+}
+
+// nanoseconds returns a time since 1970-01-01 UTC. What is too far away for
+// that is the end of time: no record is beyond it.
+func nanoseconds(t time.Time) int64 {
+	switch {
+	case t.Before(time.Unix(0, math.MinInt64)):
+		return math.MinInt64
+	case t.After(time.Unix(0, math.MaxInt64)):
+		return math.MaxInt64
+	}
+	return t.UnixNano()
 }
 
 // search searches where it is asked to.
@@ -366,6 +382,21 @@ func wanted(o *engine.Options) store.Range {
 	return r
 }
 
+// keyless says that a problem is that there is no key, or not the right one.
+func keyless(p engine.Problem) bool {
+	return failure.KindOf(p.Err) == failure.NotReady || errors.Is(p.Err, seal.ErrNoKey)
+}
+
+// locked returns how many of the problems are that there is no key.
+func locked(r engine.Report) (n int) {
+	for _, p := range r.Problems {
+		if keyless(p) {
+			n++
+		}
+	}
+	return n
+}
+
 // verdict says what could not be searched, and turns the result into a status.
 func verdict(a *app.App, q *query.Query, r engine.Report) error {
 	kind := failure.None
@@ -375,19 +406,28 @@ func verdict(a *app.App, q *query.Query, r engine.Report) error {
 			a.Streams.Notice("mobileops: logs search: %s", note)
 		}
 	}
-	for i, p := range r.Problems {
+	others, shut := 0, locked(r)
+	for _, p := range r.Problems {
 		k := failure.Incomplete
 		if errors.Is(p.Err, store.ErrTampered) {
 			k = failure.Untrustworthy
-		} else if failure.KindOf(p.Err) == failure.NotReady {
+		} else if keyless(p) {
 			k = failure.NotReady
 		}
 		kind = failure.Worse(kind, k)
-		if i < 20 {
-			a.Streams.Notice("mobileops: logs search: %s", ui.Escape(p.Error()))
-		} else if i == 20 {
-			a.Streams.Notice("mobileops: logs search: %d more could not be searched", len(r.Problems)-20)
+		if k == failure.NotReady {
+			if shut > 0 { // they are all the same: one stands for them
+				a.Streams.Notice("mobileops: logs search: %s not searched: %s", ui.Plural(int64(shut), "part was", "parts were"), ui.Escape(p.Err.Error()))
+				shut = 0
+			}
+			continue
 		}
+		if others++; others <= 20 {
+			a.Streams.Notice("mobileops: logs search: %s", ui.Escape(p.Error()))
+		}
+	}
+	if others > 20 {
+		a.Streams.Notice("mobileops: logs search: %d more could not be searched", others-20)
 	}
 	if r.Table != nil && r.Table.Partial {
 		a.Streams.Notice("mobileops: logs search: the table is not whole: %s", r.Table.Why)
