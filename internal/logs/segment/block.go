@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	"github.com/mobileops/mobileops/internal/logs/event"
 )
@@ -21,7 +22,7 @@ type Block struct {
 	dict      []byte
 	templates []packedTemplate
 	whole     int    // the template of records that are kept whole, or -1
-	table     []byte // of columns, in the dictionary
+	table     []byte // of columns
 	frames    []section
 	columns   []packedColumn
 
@@ -38,7 +39,7 @@ type Block struct {
 	folded []byte
 	key    []byte
 	probed map[string]bool // addresses that the filter was asked for
-	have   struct{ rows, times, filter bool }
+	have   struct{ table, rows, times, filter bool }
 }
 
 // packedTemplate is a template in the dictionary of a block.
@@ -89,36 +90,60 @@ var decoders = sync.Pool{New: func() any {
 // Load reads the dictionary of block i of a segment.
 func (b *Block) Load(r *Reader, i int) error {
 	b.r, b.info = r, &r.blocks[i]
-	b.have.rows, b.have.times, b.have.filter = false, false, false
+	b.have.table, b.have.rows, b.have.times, b.have.filter = false, false, false, false
 	b.places, b.words = b.places[:0], b.words[:0]
 	if b.probed == nil {
 		b.probed = map[string]bool{}
 	}
 	clear(b.probed)
 	var err error
-	if b.dict, err = b.unpack(b.dict, &b.info.dictionary); err != nil {
+	if b.dict, err = b.unpackQuick(b.dict, &b.info.dictionary); err != nil {
 		return err
 	}
 	return b.parse()
 }
 
-func (b *Block) unpack(dst []byte, s *section) ([]byte, error) {
+// read reads a section and holds it against its checksum.
+func (b *Block) read(s *section) error {
 	off := b.info.offset + s.at
 	b.packed = slices.Grow(b.packed[:0], int(s.packed))[:s.packed]
 	if err := readAt(b.r.data, b.packed, off); err != nil {
-		return nil, err
+		return err
 	}
 	if checksum(b.packed) != s.sum {
-		return nil, corrupt(off, "a checksum is wrong")
+		return corrupt(off, "a checksum is wrong")
+	}
+	return nil
+}
+
+func (b *Block) unpack(dst []byte, s *section) ([]byte, error) {
+	if err := b.read(s); err != nil {
+		return nil, err
 	}
 	dec := decoders.Get().(*zstd.Decoder)
 	defer decoders.Put(dec)
 	out, err := dec.DecodeAll(b.packed, slices.Grow(dst[:0], int(s.size)))
+	return b.unpacked(out, s, err)
+}
+
+// unpackQuick is unpack for what packer.addQuick packed.
+func (b *Block) unpackQuick(dst []byte, s *section) ([]byte, error) {
+	if err := b.read(s); err != nil {
+		return nil, err
+	}
+	if n, err := s2.DecodedLen(b.packed); err != nil || int64(n) != s.size {
+		return nil, corrupt(b.info.offset+s.at, "it does not unpack to %d bytes", s.size)
+	}
+	out, err := s2.Decode(slices.Grow(dst[:0], int(s.size))[:s.size], b.packed)
+	return b.unpacked(out, s, err)
+}
+
+func (b *Block) unpacked(out []byte, s *section, err error) ([]byte, error) {
 	if err != nil {
-		return nil, corrupt(off, "it cannot be unpacked: %v", err)
+		return nil, corrupt(b.info.offset+s.at, "it cannot be unpacked: %v", err)
 	}
 	if int64(len(out)) != s.size {
-		return nil, corrupt(off, "it unpacks to %d bytes instead of %d", len(out), s.size)
+		return nil, corrupt(b.info.offset+s.at, "it unpacks to %d bytes instead of %d", len(out), s.size)
 	}
 	return out, nil
 }
@@ -159,12 +184,13 @@ func (b *Block) parse() error {
 		}
 		b.frames = append(b.frames, s)
 	}
-	b.table = d.bytes(columns * columnSize)
 	switch {
 	case d.err != nil:
 		return d.err
 	case len(d.b) > 0:
 		return corrupt(d.off, "the dictionary has %d bytes too many", len(d.b))
+	case int64(columns)*columnSize != b.info.columns.size:
+		return corrupt(d.off, "the dictionary tells %d columns, the index others", columns)
 	case records != b.info.records:
 		return corrupt(d.off, "the dictionary tells %d records, the index %d", records, b.info.records)
 	}
@@ -182,6 +208,13 @@ func (b *Block) column(i int) (*packedColumn, error) {
 	c := &b.columns[i]
 	if c.known {
 		return c, nil
+	}
+	if !b.have.table {
+		var err error
+		if b.table, err = b.unpackQuick(b.table, &b.info.columns); err != nil {
+			return nil, err
+		}
+		b.have.table = true
 	}
 	e := b.table[i*columnSize:]
 	u := func(k int) int { return int(binary.LittleEndian.Uint32(e[4*k:])) }

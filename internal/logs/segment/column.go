@@ -181,6 +181,13 @@ func (s *stamp) has(text []byte, fold bool) bool {
 	return true
 }
 
+// join makes the stamp one that holds of other values, too.
+func (s *stamp) join(o *stamp) {
+	s.max, s.run, s.dots = max(s.max, o.max), max(s.run, o.run), max(s.dots, o.dots)
+	s.bytes[0] |= o.bytes[0]
+	s.bytes[1] |= o.bytes[1]
+}
+
 // kind groups columns whose values resemble each other.
 func (s *stamp) kind() int {
 	const digits = 0x03ff << '0'

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"github.com/mobileops/mobileops/internal/failure"
@@ -129,6 +128,9 @@ func FuzzBlock(f *testing.F) {
 	var frames []byte
 	frames = b.frames[0].encode(binary.AppendUvarint(frames, 1))
 	at := bytes.Index(b.dict, frames)
+	if _, err := b.column(0); err != nil {
+		f.Fatal(err)
+	}
 	f.Add(b.dict[:at], b.table, b.rowData, b.timeData, b.frameData[0], []byte(flt), b.info.records, b.info.raw)
 	f.Fuzz(func(t *testing.T, templates, columns, rows, times, frame, flt []byte, records, raw int64) {
 		if len(templates)+len(columns)+len(rows)+len(times)+len(frame)+len(flt) > 1<<18 {
@@ -147,7 +149,8 @@ func assemble(templates, columns, rows, times, frame, flt []byte, records, raw i
 	info := blockInfo{offset: w.off, records: records & math.MaxInt32, raw: raw & math.MaxInt32, maxTime: math.MaxInt64}
 	packed := p.add(frame)
 	info.rows, info.times = p.add(rows), p.add(times)
-	info.dictionary = p.add(slices.Concat(templates, packed.encode([]byte{1}), columns))
+	info.dictionary, info.columns = p.addQuick(append(bytes.Clone(templates), packed.encode([]byte{1})...)), p.addQuick(columns)
+	info.values = stamp{max: 1 << 20, run: 1 << 20, dots: 1 << 20, bytes: [2]uint64{math.MaxUint64, math.MaxUint64}}
 	info.filter = section{int64(len(p.out)), int64(len(flt)), int64(len(flt)), checksum(flt)}
 	p.out = append(p.out, flt...)
 	info.length = int64(len(p.out))

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -29,9 +30,16 @@ type blockInfo struct {
 	length           int64
 	records, raw     int64
 	minTime, maxTime int64
-	// The dictionary: templates and columns. Rows: the template of each record.
-	// Times: times, clocks and how they are written. Filter: not compressed.
-	dictionary, rows, times, filter section
+	// The dictionary: templates. Columns: what is known of each column. Rows: the
+	// template of each record. Times: times, clocks and how they are written.
+	// Filter: not compressed.
+	dictionary, columns, rows, times, filter section
+	// values is what holds of all columns that are not of addresses.
+	values stamp
+}
+
+func (b *blockInfo) sections() []*section {
+	return []*section{&b.dictionary, &b.columns, &b.rows, &b.times, &b.filter}
 }
 
 func (b *blockInfo) encode(dst []byte) []byte {
@@ -40,17 +48,22 @@ func (b *blockInfo) encode(dst []byte) []byte {
 	}
 	dst = binary.AppendVarint(dst, b.minTime)
 	dst = binary.AppendVarint(dst, b.maxTime)
-	for _, s := range []*section{&b.dictionary, &b.rows, &b.times, &b.filter} {
+	for _, s := range b.sections() {
 		dst = s.encode(dst)
 	}
-	return dst
+	for _, v := range []int{b.values.max, b.values.run, b.values.dots} {
+		dst = binary.AppendUvarint(dst, uint64(v))
+	}
+	dst = binary.LittleEndian.AppendUint64(dst, b.values.bytes[0])
+	return binary.LittleEndian.AppendUint64(dst, b.values.bytes[1])
 }
 
 // packer turns the records of a builder into the bytes of a block.
 type packer struct {
-	enc *zstd.Encoder
-	out []byte // the block
-	buf []byte
+	enc   *zstd.Encoder
+	out   []byte // the block
+	buf   []byte
+	quick []byte // room for addQuick
 }
 
 func (p *packer) init() {
@@ -65,6 +78,14 @@ func (p *packer) add(content []byte) section {
 	return section{int64(at), int64(len(p.out) - at), int64(len(content)), checksum(p.out[at:])}
 }
 
+// addQuick is add for what every search unpacks of every block: less is saved,
+// and unpacking takes a fraction of the time.
+func (p *packer) addQuick(content []byte) section {
+	at := len(p.out)
+	p.out = append(p.out, s2.EncodeBest(p.quick[:cap(p.quick)], content)...)
+	return section{int64(at), int64(len(p.out) - at), int64(len(content)), checksum(p.out[at:])}
+}
+
 // block makes the block; its bytes are in p.out.
 func (p *packer) block(b *builder) blockInfo {
 	p.out = p.out[:0]
@@ -74,8 +95,8 @@ func (p *packer) block(b *builder) blockInfo {
 	info.rows = p.rows(b)
 	info.times = p.times(b, &info)
 
-	// The dictionary comes last before the filter: a search reads both, and
-	// often nothing else.
+	// The dictionary comes last, with columns and filter: a search reads these
+	// first, and often nothing else.
 	dict := binary.AppendUvarint(p.buf[:0], uint64(len(b.templates)))
 	whole := uint64(0)
 	if b.whole != nil {
@@ -93,9 +114,14 @@ func (p *packer) block(b *builder) blockInfo {
 	for i := range frames {
 		dict = frames[i].encode(dict)
 	}
+	info.dictionary = p.addQuick(dict)
+	dict = dict[:0]
 	for _, t := range b.templates {
 		for i := range t.columns {
 			c := &t.columns[i]
+			if !c.address && t != b.whole {
+				info.values.join(&c.stamp)
+			}
 			place := places[c]
 			for _, v := range []uint32{uint32(place.frame), uint32(place.at), uint32(place.size), uint32(c.min), uint32(c.max), place.flag, uint32(c.run), uint32(c.dots)} {
 				dict = binary.LittleEndian.AppendUint32(dict, v)
@@ -104,7 +130,7 @@ func (p *packer) block(b *builder) blockInfo {
 			dict = binary.LittleEndian.AppendUint64(dict, c.bytes[1])
 		}
 	}
-	info.dictionary = p.add(dict)
+	info.columns = p.addQuick(dict)
 	p.buf = dict
 
 	f := newFilter(b.values.list)

@@ -227,8 +227,14 @@ func (b *blockInfo) decode(d *decoder) {
 		*v = int64(d.uvarint(math.MaxInt64 / 4))
 	}
 	b.minTime, b.maxTime = d.varint(), d.varint()
-	for _, s := range []*section{&b.dictionary, &b.rows, &b.times, &b.filter} {
+	for _, s := range b.sections() {
 		s.decode(d, b.length)
+	}
+	for _, v := range []*int{&b.values.max, &b.values.run, &b.values.dots} {
+		*v = int(d.uvarint(math.MaxInt32))
+	}
+	if v := d.bytes(16); v != nil {
+		b.values.bytes = [2]uint64{binary.LittleEndian.Uint64(v), binary.LittleEndian.Uint64(v[8:])}
 	}
 	// Each record takes at least a byte of rows and three of times.
 	if d.err == nil && (b.records > maxRecords || b.records > b.rows.size || 3*b.records > b.times.size) {

@@ -124,7 +124,7 @@ func (b *Block) choose(i int, q *Search) (result chosen, unsure bool, err error)
 		everywhere := false
 		for _, l := range clause {
 			var failed error
-			l.ways(t.key, func(w way) bool {
+			l.ways(t.key, b.inside(l), func(w way) bool {
 				ok, err := b.possible(q, t, w, l.fold)
 				if err != nil {
 					failed = err
@@ -191,6 +191,11 @@ func (b *Block) possible(q *Search, t *packedTemplate, w way, fold bool) (bool, 
 		if c.column == inTime {
 			continue
 		}
+		// An address has digits and dots only; of all other columns the index
+		// knows what none of them has.
+		if v := &b.info.values; (len(c.text) > v.max || !v.has(c.text, fold)) && !partOfAddress(c.text) {
+			return false, nil
+		}
 		col, err := b.column(t.columns + c.column)
 		if err != nil {
 			return false, err
@@ -250,6 +255,26 @@ func (q *Search) addresses(c constraint) *addresses {
 	}
 	q.around[key] = out
 	return out
+}
+
+// inside says whether a literal may begin within a value of the block, as far
+// as the index tells.
+func (b *Block) inside(m *matcher) bool {
+	if m.block != b.info {
+		text, v := m.text[:m.leading], &b.info.values
+		m.block, m.inside = b.info, partOfAddress(text) || len(text) <= v.max && v.has(text, m.fold)
+	}
+	return m.inside
+}
+
+// partOfAddress says whether text may be part of an IPv4 address.
+func partOfAddress(text []byte) bool {
+	for _, c := range text {
+		if classes[c] != digit && c != '.' {
+			return false
+		}
+	}
+	return len(text) <= 15
 }
 
 func hasLetter(text []byte) bool {

@@ -21,8 +21,12 @@ type matcher struct {
 	text    []byte
 	fold    bool
 	leading int // bytes before the first delimiter; all of text if there is none
-	// Bytes of a template at which the literal may begin.
-	begins [256]bool
+	// Bytes of a template at which the literal may begin; outside, if no value of
+	// a block can contain the beginning.
+	begins, outside [256]bool
+	// What Block.inside found of the block that it was asked for last.
+	block  *blockInfo
+	inside bool
 	// Where in a time of each layout the literal may begin.
 	times [len(layouts)][]int
 	// Room for the way that is being tried.
@@ -35,6 +39,8 @@ func newMatcher(text []byte, fold bool) *matcher {
 	for c := range m.begins {
 		m.begins[c] = m.begins[c] || len(text) > 0 && m.same(byte(c), text[0])
 	}
+	m.outside = m.begins
+	m.outside[placeVariable], m.outside[placeAddress] = false, false
 	for id := layoutID(1); int(id) < len(layouts); id++ {
 		for from := range textLen(layouts[id]) {
 			if id.couldBe(text, from) {
@@ -71,16 +77,24 @@ func (m *matcher) same(key, text byte) bool {
 //
 // A value ends where a delimiter follows, or the record ends, and has none
 // within; so of a literal that goes on beyond a place it is known which part
-// the value must be.
-func (m *matcher) ways(key []byte, fn func(way) bool) {
+// the value must be. inside says whether the literal may begin within a value.
+func (m *matcher) ways(key []byte, inside bool, fn func(way) bool) {
 	if len(m.text) == 0 {
 		fn(way{})
 		return
 	}
-	column := 0
+	begins := &m.begins
+	if !inside {
+		begins = &m.outside
+	}
+	column, counted := 0, 0 // places before p; before counted
 	for p := 0; p < len(key); p++ {
-		if !m.begins[key[p]] {
+		if !begins[key[p]] {
 			continue
+		}
+		if !inside {
+			n, _ := variables(key[counted:p])
+			column, counted = column+n, p
 		}
 		switch key[p] {
 		case placeVariable, placeAddress:
