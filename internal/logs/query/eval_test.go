@@ -191,15 +191,16 @@ func TestTimeRange(t *testing.T) {
 		expr         string
 		since, until int64
 	}{
-		{`a`, 0, math.MaxInt64},
+		{`a`, math.MinInt64, math.MaxInt64},
 		{`time>=2026-05-01 a`, ns("2026-05-01T00:00:00Z"), math.MaxInt64},
 		{`a time>2026-05-01 b time<=2026-05-02`, ns("2026-05-02T00:00:00Z"), ns("2026-05-03T00:00:00Z")},
 		{`time=2026-05`, ns("2026-05-01T00:00:00Z"), ns("2026-06-01T00:00:00Z")},
 		{`time:[2026-05-01..2026-05-02]`, ns("2026-05-01T00:00:00Z"), ns("2026-05-03T00:00:00Z")},
 		{`time in (2026-05-01, 2026-05-05)`, ns("2026-05-01T00:00:00Z"), ns("2026-05-06T00:00:00Z")},
 		{`time=2026-05-01 or time=2026-05-03`, ns("2026-05-01T00:00:00Z"), ns("2026-05-04T00:00:00Z")},
-		{`time=2026-05-01 or a`, 0, math.MaxInt64},
-		{`time!=2026-05-01`, 0, math.MaxInt64},
+		{`time=2026-05-01 or a`, math.MinInt64, math.MaxInt64},
+		{`time!=2026-05-01`, math.MinInt64, math.MaxInt64},
+		{`time>=1965-01-01`, ns("1965-01-01T00:00:00Z"), math.MaxInt64},
 		{`time>=-1h`, testNow.Add(-time.Hour).UnixNano(), math.MaxInt64},
 		{`time<2020-01-01 time>=2021-01-01`, ns("2021-01-01T00:00:00Z"), ns("2020-01-01T00:00:00Z")},
 	} {

@@ -132,13 +132,11 @@ func (q *Query) TextOnly() bool {
 }
 
 // TimeRange returns the nanoseconds that every match lies in, as far as
-// comparisons of time say: from since, and before until. 0 and math.MaxInt64
-// stand for an open end. since is not before until when nothing can match.
+// comparisons of time say: from since, and before until. math.MinInt64 and
+// math.MaxInt64 stand for an open end: there are times before 1970. since is
+// not before until when nothing can match.
 func (q *Query) TimeRange() (since, until int64) {
 	r := timeRange(q.filter)
-	if r.first == math.MinInt64 {
-		r.first = 0
-	}
 	return r.first, r.last
 }
 
