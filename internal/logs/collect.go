@@ -60,11 +60,16 @@ func Collect(ctx context.Context, s *store.Store, o CollectOptions) (done Collec
 		o.Notice = func(string, ...any) {}
 	}
 	state := Collector{PID: os.Getpid(), Started: time.Now().UTC(), Follow: o.Follow}
+	news := news{notice: o.Notice}
 	tick := func() {
 		if err := w.Tick(context.WithoutCancel(ctx)); err != nil {
 			o.Notice("%v", err)
 		}
-		state.write(s, c.Status())
+		list := c.Status()
+		if o.Follow { // else the report says it
+			news.tell(list)
+		}
+		state.write(s, list)
 	}
 	stop := make(chan struct{})
 	var ticking sync.WaitGroup

@@ -130,7 +130,7 @@ func runCollect(ctx context.Context, a *app.App, o *collectOptions, args []strin
 	opts := engine.CollectOptions{
 		Specs: list, Reading: reading(c, since), Follow: o.follow,
 		Notice: func(format string, args ...any) {
-			a.Streams.Notice("mobileops: logs collect: "+format, args...)
+			a.Streams.Notice("mobileops: logs collect: %s", ui.Escape(fmt.Sprintf(format, args...)))
 		},
 	}
 	counters := &collecting{}

@@ -38,7 +38,7 @@ func (s *Store) room(need int64) error {
 	if free-need >= keep {
 		return nil
 	}
-	return full(fmt.Sprintf("%d MiB are free, and %d MiB are kept in reserve", free>>20, keep>>20))
+	return full(fmt.Sprintf("%.1f MB are free, and %.1f MB are kept in reserve", float64(free)/1e6, float64(keep)/1e6))
 }
 
 func full(why string) error {
