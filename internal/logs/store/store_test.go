@@ -117,8 +117,8 @@ func all(t testing.TB, s *Store, r Range) (list []string, pending int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if rd.Meta().Origin != info.Origin {
-			t.Errorf("segment %d is of %v, the catalogue says %v", info.ID, rd.Meta().Origin, info.Origin)
+		if meta, err := rd.Meta(); err != nil || meta.Origin != info.Origin {
+			t.Errorf("segment %d is of %v, the catalogue says %v", info.ID, meta.Origin, info.Origin)
 		}
 		err = rd.Scan(ctx, r.Since, r.Until, func(rec *event.Record) error {
 			list = append(list, info.Origin.Source+"|"+string(rec.Raw))
