@@ -40,7 +40,7 @@ type journalCursor struct {
 func newJournald(c *Collector, s *spec, cursor []byte) (*journald, error) {
 	j := &journald{c: c, spec: s, key: "journal:" + strings.Join(s.Include, ":"), dirs: s.Include, idle: make(chan struct{}, 1)}
 	j.status.Kind = Journal
-	j.place(s.Name, strings.Join(s.Include, ", "), "")
+	j.place(s.Name, journal.Format, strings.Join(s.Include, ", "), "")
 	j.formatted(journal.Format)
 	if cursor == nil {
 		return j, nil

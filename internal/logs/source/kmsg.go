@@ -43,7 +43,7 @@ const bootIDFile = "/proc/sys/kernel/random/boot_id"
 func newKmsg(c *Collector, s *spec, path string, cursor []byte) (*kmsg, error) {
 	k := &kmsg{c: c, spec: s, path: path, key: "kmsg:" + path}
 	k.status.Kind = Kmsg
-	k.place(s.Name, path, "")
+	k.place(s.Name, "kernel", path, "")
 	k.formatted(kmsgFormat)
 	if cursor == nil {
 		return k, nil

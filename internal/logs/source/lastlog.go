@@ -38,7 +38,7 @@ const maxLogins = 32_768
 func newLastlog(c *Collector, s *spec, path string, cursor []byte) (*lastlog, error) {
 	l := &lastlog{c: c, spec: s, path: path, key: "lastlog:" + path}
 	l.status.Kind = Lastlog
-	l.place(s.Name, path, "")
+	l.place(s.Name, path, path, "")
 	l.formatted(utmpFormat)
 	if cursor == nil {
 		l.cur.Logins = map[uint32]uint32{}

@@ -164,7 +164,7 @@ func (r *resolution) locate(t *file, cand *candidate) {
 	if t.cur.Gone != 0 {
 		t.cur.Gone, t.cur.Lost, moved = 0, false, true
 	}
-	t.place(t.spec.Name, cand.describe(), t.cur.Packed)
+	t.place(t.spec.Name, t.origin.Source, cand.describe(), t.cur.Packed)
 	if moved && t.cur.Offset > 0 {
 		t.keep()
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -27,6 +28,7 @@ const maxGaps = 16
 // Status is how it stands with one instance of a source.
 type Status struct {
 	Source  string `json:"source"` // name of the Spec
+	Stored  string `json:"stored"` // what its records name as their source: the path of a log, or a container
 	Kind    Kind   `json:"kind"`
 	Path    string `json:"path"` // of the file, with its other names
 	PathB64 []byte `json:"path_b64,omitempty"`
@@ -57,11 +59,12 @@ type meter struct {
 }
 
 // place notes where the instance is.
-func (m *meter) place(source, path, packed string) {
+func (m *meter) place(source, stored, path, packed string) {
 	m.meterMu.Lock()
 	defer m.meterMu.Unlock()
 	m.shown = true
-	m.status.Source, m.status.Path, m.status.PathB64, m.status.Packed, m.status.Gone = source, path, nil, packed, false
+	m.status.Source, m.status.Stored, m.status.Gone = source, strings.ToValidUTF8(stored, "\uFFFD"), false
+	m.status.Path, m.status.PathB64, m.status.Packed = path, nil, packed
 	if !utf8.ValidString(path) {
 		m.status.PathB64 = []byte(path)
 	}
