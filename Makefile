@@ -17,7 +17,7 @@ LDFLAGS  := -s -w $(if $(VERSION),-X github.com/mobileops/mobileops/internal/bui
 # One static binary.
 export CGO_ENABLED = 0
 
-.PHONY: help run build test test-unit lint race fuzz generate check-generated bench-integrity install clean
+.PHONY: help run build test test-unit lint race fuzz generate check-generated bench-integrity bench-logs install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,15 @@ check-generated: ## fail when a generated file is stale
 
 bench-integrity: build ## measure check and verify beside b3sum, aide and a plain read
 	$(GO) run ./bench/integrity -mobileops bin/mobileops $(BENCH)
+
+CORPUS ?= /tmp/mobileops-bench-logs
+bench-logs: build ## measure logs beside ripgrep, zstd, journalctl and age, on the *.log files in CORPUS (see docs/benchmarks.md)
+	@ls '$(CORPUS)'/*.log >/dev/null || { echo 'make the corpus first: docs/benchmarks.md says how' >&2; exit 1; }
+	$(GO) run ./bench/logs/search -mobileops bin/mobileops '$(CORPUS)'
+	$(GO) run ./bench/logs/files '$(CORPUS)'
+	$(GO) run ./bench/logs/journal
+	$(GO) run ./bench/logs/seal
+	$(GO) run ./bench/logs/collect '$(CORPUS)'/*.log
 
 bin/mobileops:
 	@$(MAKE) --no-print-directory build

@@ -1,10 +1,12 @@
 package segment
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"math"
+	"sync"
 
 	"github.com/mobileops/mobileops/internal/logs/event"
 )
@@ -12,7 +14,7 @@ import (
 // Reader reads a segment. It is safe for concurrent use.
 type Reader struct {
 	data   Data
-	meta   Meta
+	meta   []byte // JSON; most searches know it from the catalogue
 	blocks []blockInfo
 }
 
@@ -20,6 +22,9 @@ const tailSize = 8 + 8 + 4 + len(trailer)
 
 // maxIndex bounds the index, in bytes.
 const maxIndex = 64 << 20
+
+// tails is room for the ends of segments: a search opens hundreds.
+var tails = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
 // Open reads the index of a segment. Damage is a CorruptError.
 func Open(data Data) (*Reader, error) {
@@ -29,7 +34,9 @@ func Open(data Data) (*Reader, error) {
 	}
 	// The index of most segments is that short: one read gets all.
 	guess := min(size, 4<<10)
-	tail := make([]byte, guess)
+	room := tails.Get().(*[4 << 10]byte)
+	defer tails.Put(room)
+	tail := room[:guess]
 	if err := readAt(data, tail, size-guess); err != nil {
 		return nil, err
 	}
@@ -55,11 +62,7 @@ func Open(data Data) (*Reader, error) {
 	}
 	r := &Reader{data: data}
 	d := decoder{b: index, off: int64(at)}
-	if meta := d.bytes(int(d.uvarint(1 << 20))); d.err == nil {
-		if err := json.Unmarshal(meta, &r.meta); err != nil {
-			return nil, corrupt(int64(at), "its origin cannot be read: %v", err)
-		}
-	}
+	r.meta = bytes.Clone(d.bytes(int(d.uvarint(1 << 20))))
 	blocks := int(d.uvarint(maxBlocks))
 	for range blocks {
 		if d.err != nil {
@@ -90,7 +93,12 @@ func readAt(data Data, b []byte, off int64) error {
 }
 
 // Meta returns where the records come from.
-func (r *Reader) Meta() Meta { return r.meta }
+func (r *Reader) Meta() (m Meta, err error) {
+	if err := json.Unmarshal(r.meta, &m); err != nil {
+		return m, corrupt(int64(len(magic)), "its origin cannot be read: %v", err)
+	}
+	return m, nil
+}
 
 // Blocks returns how many blocks there are.
 func (r *Reader) Blocks() int { return len(r.blocks) }
@@ -137,6 +145,9 @@ func (r *Reader) Verify(ctx context.Context) error {
 	}
 	if string(head) != magic {
 		return corrupt(0, "it does not begin as a segment does")
+	}
+	if _, err := r.Meta(); err != nil {
+		return err
 	}
 	var b Block
 	for i, info := range r.blocks {

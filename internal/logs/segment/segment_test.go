@@ -116,11 +116,12 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 5000, 120000} {
 		records := lines(rand.New(rand.NewPCG(1, uint64(n))), n)
 		r := written(t, records)
-		if r.Meta().Source != "/var/log/x" || n > 100000 && r.Blocks() < 2 {
-			t.Fatalf("source %q, %d blocks", r.Meta().Source, r.Blocks())
+		meta, err := r.Meta()
+		if err != nil || meta.Source != "/var/log/x" || n > 100000 && r.Blocks() < 2 {
+			t.Fatalf("source %q, %d blocks: %v", meta.Source, r.Blocks(), err)
 		}
 		i := 0
-		err := r.Scan(context.Background(), math.MinInt64, math.MaxInt64, func(rec *event.Record) error {
+		err = r.Scan(context.Background(), math.MinInt64, math.MaxInt64, func(rec *event.Record) error {
 			want := records[i]
 			if rec.Time != want.Time || rec.Clock != want.Clock || !bytes.Equal(rec.Raw, want.Raw) {
 				t.Fatalf("record %d is\n%d %v %q, not\n%d %v %q", i, rec.Time, rec.Clock, rec.Raw, want.Time, want.Clock, want.Raw)
