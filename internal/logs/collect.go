@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,11 +66,11 @@ func Collect(ctx context.Context, s *store.Store, o CollectOptions) (done Collec
 		if err := w.Tick(context.WithoutCancel(ctx)); err != nil {
 			o.Notice("%v", err)
 		}
-		list := c.Status()
+		state.Sources, state.Problems = c.Status(), unread(c.Problems())
 		if o.Follow { // else the report says it
-			news.tell(list)
+			news.tell(state.Sources, state.Problems)
 		}
-		state.write(s, list)
+		state.write(s)
 	}
 	stop := make(chan struct{})
 	var ticking sync.WaitGroup
@@ -116,6 +117,14 @@ type Collector struct {
 	Written time.Time       `json:"written"`
 	Ended   time.Time       `json:"ended,omitzero"`
 	Sources []source.Status `json:"sources"`
+	// Problems are what is to be read and is not, for another reason than that
+	// nobody wants it.
+	Problems []source.Problem `json:"problems"`
+}
+
+// unread leaves out what is not read on purpose.
+func unread(list []source.Problem) []source.Problem {
+	return slices.DeleteFunc(list, func(p source.Problem) bool { return p.Skipped })
 }
 
 const collectorSchema = "mobileops.logs.collector/v1"
@@ -124,8 +133,8 @@ func collectorFile(s *store.Store) string { return filepath.Join(s.Dir(), "colle
 
 // write tells how it stands. It is for people who look: that it could not be
 // written is no reason to stop.
-func (c *Collector) write(s *store.Store, sources []source.Status) {
-	c.Schema, c.Written, c.Sources = collectorSchema, time.Now().UTC(), sources
+func (c *Collector) write(s *store.Store) {
+	c.Schema, c.Written = collectorSchema, time.Now().UTC()
 	data, err := json.Marshal(c)
 	if err != nil {
 		return

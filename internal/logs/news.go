@@ -18,18 +18,18 @@ type news struct {
 }
 
 // tell compares how it stands with what was told before.
-func (n *news) tell(list []source.Status) {
+func (n *news) tell(list []source.Status, problems []source.Problem) {
 	if n.gaps == nil {
 		n.errors, n.gaps = map[string]bool{}, map[string]int64{}
 	}
 	first, count := map[string]string{}, map[string]int{}
+	for _, p := range problems {
+		if count[p.Reason]++; count[p.Reason] == 1 {
+			first[p.Reason] = p.Path
+		}
+	}
 	for i := range list {
 		st := &list[i]
-		if st.Error != "" {
-			if count[st.Error]++; count[st.Error] == 1 {
-				first[st.Error] = st.Path
-			}
-		}
 		key := st.Source + "\x00" + st.Path
 		if st.GapCount > n.gaps[key] && len(st.Gaps) > 0 {
 			n.notice("%s: records were lost before they were read: %s", st.Path, st.Gaps[len(st.Gaps)-1].Reason)

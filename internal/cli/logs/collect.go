@@ -172,8 +172,8 @@ func printCollected(a *app.App, done *engine.Collected, interrupted, follow bool
 		if p.Skipped && s.Quiet {
 			continue
 		}
-		if i == 20 {
-			s.Notice("mobileops: logs collect: %d more problems: --output json has all", len(done.Problems)-20)
+		if i == maxProblems {
+			s.Notice("mobileops: logs collect: %d more problems: --output json has all", len(done.Problems)-i)
 			break
 		}
 		s.Notice("mobileops: logs collect: %s", ui.Escape(p.Source+": "+p.Path+": "+p.Reason))

@@ -43,13 +43,14 @@ mobileops logs status --output json | jq '.sources[] | select(.gaps > 0)'
 
 // statusReport is the document of mobileops logs status --output json.
 type statusReport struct {
-	Schema    string         `json:"schema"`
-	Running   bool           `json:"running"` // a process collects now
-	Collector *collectorInfo `json:"collector,omitempty"`
-	Sources   []sourceStatus `json:"sources"`
-	Records   int64          `json:"records"`
-	RawBytes  int64          `json:"raw_bytes"`
-	Bytes     int64          `json:"bytes"` // on the disk
+	Schema    string           `json:"schema"`
+	Running   bool             `json:"running"` // a process collects now
+	Collector *collectorInfo   `json:"collector,omitempty"`
+	Sources   []sourceStatus   `json:"sources"`
+	Problems  []source.Problem `json:"problems"` // what is to be read and is not
+	Records   int64            `json:"records"`
+	RawBytes  int64            `json:"raw_bytes"`
+	Bytes     int64            `json:"bytes"` // on the disk
 }
 
 type collectorInfo struct {
@@ -99,6 +100,9 @@ func runStatus(ctx context.Context, a *app.App) error {
 	report := statusOf(stats, last)
 	report.Running = running
 	kind := failure.None
+	if len(report.Problems) > 0 {
+		kind = failure.Incomplete
+	}
 	for _, src := range report.Sources {
 		if src.Gaps > 0 || src.Error != "" {
 			kind = failure.Incomplete
@@ -118,7 +122,7 @@ func runStatus(ctx context.Context, a *app.App) error {
 
 // statusOf brings together what is stored and what the collector told.
 func statusOf(stats []store.SourceStats, last *engine.Collector) *statusReport {
-	r := &statusReport{Schema: "mobileops.logs.status/v1", Sources: []sourceStatus{}}
+	r := &statusReport{Schema: "mobileops.logs.status/v1", Sources: []sourceStatus{}, Problems: []source.Problem{}}
 	at := map[string]int{}
 	of := func(name string) *sourceStatus {
 		i, known := at[name]
@@ -138,13 +142,10 @@ func statusOf(stats []store.SourceStats, last *engine.Collector) *statusReport {
 		r.Bytes += st.Bytes
 	}
 	if last != nil {
+		r.Problems = append(r.Problems, last.Problems...)
 		r.Collector = &collectorInfo{last.PID, last.Follow, last.Started, last.Written, last.Ended}
 		for _, f := range last.Sources {
-			name := f.Source
-			if f.Kind == source.Files {
-				name, _ = source.Stem(f.Path) // as records name it
-			}
-			src := of(name)
+			src := of(f.Stored)
 			src.LagBytes += f.LagBytes
 			src.Rate += f.Rate
 			src.Gaps += f.GapCount
@@ -157,6 +158,9 @@ func statusOf(stats []store.SourceStats, last *engine.Collector) *statusReport {
 	slices.SortFunc(r.Sources, func(x, y sourceStatus) int { return cmp.Compare(x.Source, y.Source) })
 	return r
 }
+
+// maxProblems is how many problems a person is shown.
+const maxProblems = 20
 
 func printStatus(s *ui.Streams, r *statusReport) error {
 	switch s.Format {
@@ -183,6 +187,13 @@ func printStatus(s *ui.Streams, r *statusReport) error {
 		if err := table.Print(); err != nil {
 			return err
 		}
+	}
+	for i, p := range r.Problems {
+		if i == maxProblems {
+			fmt.Fprintf(s.Out, "not read: %d more: --output json has all\n", len(r.Problems)-i)
+			break
+		}
+		fmt.Fprintln(s.Out, theme.Bad("not read")+": "+ui.Escape(p.Path+": "+p.Reason))
 	}
 	if s.Quiet {
 		return nil

@@ -111,7 +111,8 @@ func (t *tree) present(s *Spec, claimed map[inode]bool) (what string, n int, err
 	switch s.Kind {
 	case Files, Utmp:
 		first := ""
-		for _, c := range look(t, []*spec{sp}).candidates() {
+		seen := look(t, []*spec{sp})
+		for _, c := range seen.candidates() {
 			if id := (inode{c.dev, c.ino}); !claimed[id] {
 				claimed[id] = true
 				if n++; first == "" {
@@ -121,6 +122,13 @@ func (t *tree) present(s *Spec, claimed map[inode]bool) (what string, n int, err
 		}
 		switch n {
 		case 0:
+			// What may be there and cannot be looked at is no reason to leave the
+			// source out: the collector says so.
+			for _, p := range seen.problems {
+				if !p.Skipped {
+					return p.Path + ": " + p.Reason, 1, nil
+				}
+			}
 		case 1:
 			what = first
 		case 2:
