@@ -286,6 +286,49 @@ func TestLimitAndContext(t *testing.T) {
 	}
 }
 
+// TestContextIsThatOfGrep asks for matches of one source and what is around
+// them, across the borders of segments and of the write-ahead log.
+func TestContextIsThatOfGrep(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	logs := sample(rng, 12000) // of several days, which are in segments of their own
+	s := newStore(t)
+	stored(t, s, logs)
+	names := slices.Sorted(keysOf(logs))
+	for range 150 {
+		name := names[rng.IntN(len(names))]
+		records := logs[name]
+		line := string(records[rng.IntN(len(records))].Raw)
+		from := rng.IntN(len(line))
+		text, _, _ := strings.Cut(line[from:min(len(line), from+1+rng.IntN(6))], "\n")
+		if text == "" {
+			continue
+		}
+		q, err := query.Parse(text, query.Options{Fixed: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, after := rng.IntN(9), 1+rng.IntN(9)
+		wanted := make([]bool, len(records))
+		for i, rec := range records {
+			if bytes.Contains(rec.Raw, []byte(text)) {
+				for k := max(0, i-before); k <= min(len(records)-1, i+after); k++ {
+					wanted[k] = true
+				}
+			}
+		}
+		var want []string
+		for i, rec := range records {
+			if wanted[i] {
+				want = append(want, string(rec.Raw))
+			}
+		}
+		got, _ := search(t, s, Options{Query: q.And(field(t, "source", name)), Before: before, After: after})
+		if !slices.Equal(got, want) {
+			t.Fatalf("%q in %s, %d before and %d after: %d records, not %d, or in another order", text, name, before, after, len(got), len(want))
+		}
+	}
+}
+
 func field(t testing.TB, name, value string) query.Filter {
 	t.Helper()
 	f, err := query.Field(name, query.Options{}, value)
