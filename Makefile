@@ -95,9 +95,12 @@ install: bin/mobileops ## install below DESTDIR/PREFIX (default /usr/local)
 	install -m 644 packaging/cron/mobileops '$(DESTDIR)$(DOCDIR)/examples/cron'
 	sed 's#@BINDIR@#$(BINDIR)#' packaging/systemd/mobileops-integrity-check.service >'$(DESTDIR)$(UNITDIR)/mobileops-integrity-check.service'
 	sed 's#@BINDIR@#$(BINDIR)#' packaging/systemd/mobileops-watch.service >'$(DESTDIR)$(UNITDIR)/mobileops-watch.service'
+	sed 's#@BINDIR@#$(BINDIR)#' packaging/systemd/mobileops-logs.service >'$(DESTDIR)$(UNITDIR)/mobileops-logs.service'
+	sed 's#@BINDIR@#$(BINDIR)#' packaging/systemd/mobileops-logs-rotate.service >'$(DESTDIR)$(UNITDIR)/mobileops-logs-rotate.service'
 	chmod 644 '$(DESTDIR)$(UNITDIR)/mobileops-watch.service'
 	chmod 644 '$(DESTDIR)$(UNITDIR)/mobileops-integrity-check.service'
-	install -m 644 packaging/systemd/mobileops-integrity-check.timer '$(DESTDIR)$(UNITDIR)/'
+	chmod 644 '$(DESTDIR)$(UNITDIR)/mobileops-logs.service' '$(DESTDIR)$(UNITDIR)/mobileops-logs-rotate.service'
+	install -m 644 packaging/systemd/mobileops-integrity-check.timer packaging/systemd/mobileops-logs-rotate.timer '$(DESTDIR)$(UNITDIR)/'
 
 clean: ## remove what was built here, and what make run keeps
 	rm -rf bin .cache .run dist

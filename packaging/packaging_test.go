@@ -73,6 +73,9 @@ func TestInstallPutsEverythingInItsPlace(t *testing.T) {
 		"lib/systemd/system/mobileops-integrity-check.service": 0o644,
 		"lib/systemd/system/mobileops-integrity-check.timer":   0o644,
 		"lib/systemd/system/mobileops-watch.service":           0o644,
+		"lib/systemd/system/mobileops-logs.service":            0o644,
+		"lib/systemd/system/mobileops-logs-rotate.service":     0o644,
+		"lib/systemd/system/mobileops-logs-rotate.timer":       0o644,
 	} {
 		info, err := os.Stat(filepath.Join(dest, prefix, name))
 		if err != nil {
@@ -106,6 +109,9 @@ func TestUnits(t *testing.T) {
 		"mobileops-integrity-check.service": "integrity check --quiet",
 		"mobileops-integrity-check.timer":   "",
 		"mobileops-watch.service":           "integrity watch --quiet --output jsonl",
+		"mobileops-logs.service":            "logs collect --follow --quiet",
+		"mobileops-logs-rotate.service":     "logs rotate --quiet",
+		"mobileops-logs-rotate.timer":       "",
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
@@ -180,7 +186,7 @@ func TestExamplePolicy(t *testing.T) {
 // in step with the commands.
 func TestCommandsInExamplesExist(t *testing.T) {
 	call := regexp.MustCompile(`(?m)^[^#\n]*(?:\bmobileops|^run) ((?:integrity|audit|state|config|logs) [a-z]+)((?: --[a-z-]+)*)`)
-	for _, file := range []string{"cron/mobileops", "systemd/mobileops-integrity-check.service", "systemd/mobileops-watch.service", "examples/first-check"} {
+	for _, file := range []string{"cron/mobileops", "systemd/mobileops-integrity-check.service", "systemd/mobileops-watch.service", "systemd/mobileops-logs.service", "systemd/mobileops-logs-rotate.service", "examples/first-check"} {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
