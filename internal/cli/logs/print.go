@@ -342,7 +342,11 @@ func (p *csvPrinter) match(m engine.Match) error {
 		return err
 	}
 	r := eventRecord(m)
-	return p.csv.Write(cells(r.Time.Format(time.RFC3339Nano), r.Clock, r.Source, r.Host, r.Unit, r.Program, strconv.FormatInt(r.PID, 10), r.Severity, r.User, strings.Join(r.Addrs, " "), r.Message))
+	pid := ""
+	if r.PID != 0 {
+		pid = strconv.FormatInt(r.PID, 10)
+	}
+	return p.csv.Write(cells(r.Time.Format(time.RFC3339Nano), r.Clock, r.Source, r.Host, r.Unit, r.Program, pid, r.Severity, r.User, strings.Join(r.Addrs, " "), r.Message))
 }
 
 func (p *csvPrinter) flush() error {
@@ -376,7 +380,11 @@ func (p *csvPrinter) end(r engine.Report) error {
 		for _, row := range r.Table.Rows {
 			var list []string
 			for _, v := range row {
-				list = append(list, v.Format(time.UTC))
+				text := v.Format(time.UTC)
+				if v.Kind() == query.Time { // with its zone, as those of records
+					text = time.Unix(0, v.When()).UTC().Format(time.RFC3339Nano)
+				}
+				list = append(list, text)
 			}
 			p.csv.Write(cells(list...))
 		}

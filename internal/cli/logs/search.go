@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
-	"github.com/mobileops/mobileops/internal/cli/moment"
 	"github.com/mobileops/mobileops/internal/failure"
 	engine "github.com/mobileops/mobileops/internal/logs"
 	"github.com/mobileops/mobileops/internal/logs/event"
@@ -27,6 +27,9 @@ const (
 	formatExport ui.Format = "export"
 )
 
+// severities are the names that --severity completes, the worst first.
+const severities = "emerg alert crit err warning notice info debug"
+
 type searchOptions struct {
 	since, until         string
 	sources, units       []string
@@ -42,6 +45,8 @@ type searchOptions struct {
 	files, text, hidden  bool
 	journal              []string
 	withSource, noSource bool
+
+	given func(flag string) bool // on the command line
 }
 
 func newSearch(a *app.App) *cobra.Command {
@@ -94,12 +99,14 @@ mobileops logs search 203.0.113.77 --output jsonl > /media/usb/evidence.jsonl  #
 
 func (o *searchOptions) addFlags(a *app.App, cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&o.since, "since", "", "only records of `WHEN` or later: a span such as 90m, 24h or 7d, or a date")
-	fs.StringVar(&o.until, "until", "", "only records before `WHEN`")
+	o.given = fs.Changed
+	fs.StringVar(&o.since, "since", "", "only records of `WHEN` or later: a span such as 90m, 24h or 7d, a date, a time of today, today or yesterday")
+	fs.StringVar(&o.until, "until", "", "only records before `WHEN`; a date includes its day")
 	fs.StringArrayVar(&o.sources, "source", nil, "only records of `SOURCE`, as mobileops logs status lists it; * stands for anything; may be repeated")
 	fs.StringArrayVar(&o.units, "unit", nil, "only records of the unit or container `UNIT`; * stands for anything; may be repeated")
 	fs.StringArrayVar(&o.fields, "field", nil, "only records whose field has a value, `NAME=VALUE`; may be repeated")
-	app.Choice(cmd, fs, &o.severity, "severity", "", []string{"emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"}, "only records of `SEVERITY` or worse")
+	fs.StringVar(&o.severity, "severity", "", "only records of `SEVERITY` or worse: "+severities)
+	app.CompleteValues(cmd, "severity", strings.Split(severities, " ")...)
 	fs.BoolVarP(&o.fold, "ignore-case", "i", false, "letters match in either case")
 	fs.BoolVarP(&o.word, "word", "w", false, "match whole words only")
 	fs.BoolVarP(&o.regex, "regex", "e", false, "EXPR is one regular expression")
@@ -116,11 +123,12 @@ func (o *searchOptions) addFlags(a *app.App, cmd *cobra.Command) {
 	fs.BoolVar(&o.hidden, "hidden", false, "with --files: also files whose name begins with a dot")
 	fs.StringArrayVar(&o.journal, "journal", nil, "search the systemd journal in `DIR`, or one of its files; may be repeated")
 	fs.BoolVarP(&o.withSource, "with-source", "H", false, "head each line with its source")
-	fs.BoolVar(&o.noSource, "no-source", false, "do not, on a terminal either")
+	fs.BoolVar(&o.noSource, "no-source", false, "never head lines with their source, on a terminal either")
 	app.Choice(cmd, fs, (*string)(&a.Streams.Format), "output", string(ui.Text),
 		[]string{string(ui.Text), string(ui.JSON), string(ui.JSONL), string(formatCSV), string(formatExport)}, "print records as `FORMAT`")
 	app.CompleteDirs(cmd, "journal")
-	app.CompleteValues(cmd, "since", "15m", "1h", "24h", "7d")
+	app.CompleteValues(cmd, "since", "15m", "1h", "24h", "7d", "today", "yesterday")
+	app.CompleteValues(cmd, "until", "15m", "1h", "24h", "7d", "today", "yesterday")
 	app.CompleteValues(cmd, "histogram", "1m", "10m", "1h", "1d")
 	a.CompleteFlag(cmd, "top", func(context.Context, []string, string) []string { return query.FieldNames() })
 	a.CompleteFlag(cmd, "source", func(ctx context.Context, _ []string, _ string) []string { return knownSources(ctx, a) })
@@ -146,7 +154,7 @@ func runSearch(ctx context.Context, a *app.App, o *searchOptions, args []string)
 		return err
 	}
 	now := time.Now()
-	q, err := o.query(expr, now, zoneOf(c))
+	q, err := o.query(expr, now, time.Local) // as times are shown, and --since is read
 	if err != nil {
 		return o.pointed(a, expr, err)
 	}
@@ -198,8 +206,30 @@ func (o *searchOptions) fits(f ui.Format, q *query.Query) error {
 	return nil
 }
 
+// sound refuses values that nobody can mean. An empty one comes of a variable of
+// a script that is not set: to leave it out would quietly ask for more.
+func (o *searchOptions) sound() error {
+	for _, f := range []struct{ name, value string }{{"since", o.since}, {"until", o.until}, {"severity", o.severity}, {"top", o.top}, {"histogram", o.histogram}} {
+		if f.value == "" && o.given(f.name) {
+			return app.UsageError("the value of --%s is empty", f.name)
+		}
+	}
+	if slices.Contains(o.sources, "") || slices.Contains(o.units, "") {
+		return app.UsageError("the value of --source or --unit is empty")
+	}
+	for _, n := range []int{o.after, o.before, o.both, o.limit} {
+		if n < 0 {
+			return app.UsageError("a number of records cannot be negative")
+		}
+	}
+	return nil
+}
+
 // arguments takes the expression and the paths from what was typed.
 func (o *searchOptions) arguments(args []string) (expr string, paths []string, err error) {
+	if err := o.sound(); err != nil {
+		return "", nil, err
+	}
 	switch {
 	case o.files && len(o.journal) > 0:
 		return "", nil, app.UsageError("--files and --journal: search one of them")
@@ -214,11 +244,6 @@ func (o *searchOptions) arguments(args []string) (expr string, paths []string, e
 			fmt.Sprintf("mobileops logs search '%s', or with files: --files EXPR PATH", strings.Join(args, " ")))
 	case len(args) == 1:
 		expr = args[0]
-	}
-	for _, n := range []int{o.after, o.before, o.both, o.limit} {
-		if n < 0 {
-			return "", nil, app.UsageError("a number of records cannot be negative")
-		}
 	}
 	return expr, nil, nil
 }
@@ -259,7 +284,10 @@ func (o *searchOptions) query(expr string, now time.Time, zone *time.Location) (
 		}
 	}
 	if o.severity != "" {
-		s, _ := query.SeverityNamed(o.severity)
+		s, ok := query.SeverityNamed(o.severity)
+		if !ok {
+			return nil, app.UsageError("bad value %q for --severity: one of %s", o.severity, severities)
+		}
 		filters = append(filters, query.SeverityAtLeast(s))
 	}
 	q = q.And(filters...)
@@ -302,18 +330,20 @@ func (o *searchOptions) pointed(a *app.App, expr string, err error) error {
 func (o *searchOptions) times(now time.Time) (since, until int64, err error) {
 	since, until = math.MinInt64, math.MaxInt64
 	if o.since != "" {
-		t, ok := moment.Past(o.since, now, false)
+		t, ok := past(o.since, now, false)
 		if !ok {
-			return 0, 0, app.UsageError("bad value %q for --since: a span such as 24h or 7d, or a date such as 2026-05-01", o.since)
+			return 0, 0, app.UsageError("bad value %q for --since: %s", o.since, whens)
 		}
 		since = nanoseconds(t)
 	}
 	if o.until != "" {
-		t, ok := moment.Past(o.until, now, true)
+		t, ok := past(o.until, now, true)
 		if !ok {
-			return 0, 0, app.UsageError("bad value %q for --until: a span such as 24h or 7d, or a date such as 2026-05-01", o.until)
+			return 0, 0, app.UsageError("bad value %q for --until: %s", o.until, whens)
 		}
-		until = nanoseconds(t)
+		if until = nanoseconds(t); t.Nanosecond() == 999_999_999 { // the last moment of a day
+			until = nanoseconds(t.Add(1))
+		}
 	}
 	if since >= until {
 		return 0, 0, app.UsageError("--since %s is not before --until %s", o.since, o.until)
