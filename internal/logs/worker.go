@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/mobileops/mobileops/internal/logs/event"
+	"github.com/mobileops/mobileops/internal/logs/match"
 	"github.com/mobileops/mobileops/internal/logs/query"
 	"github.com/mobileops/mobileops/internal/logs/segment"
 )
@@ -36,9 +37,10 @@ type worker struct {
 	pipe  *query.Pipeline // of this worker; nil: matches are handed out
 	kind  query.Counting  // what pipe needs of matches
 
-	fill  func(*event.Event) // of the format of the unit at hand
-	arena []byte
-	event event.Event
+	pattern *match.Matcher     // what the query is, if it is a pattern and nothing else
+	fill    func(*event.Event) // of the format of the unit at hand
+	arena   []byte
+	event   event.Event
 }
 
 func newWorker(ctx context.Context, o *Options, pipe *query.Pipeline) *worker {
@@ -46,6 +48,9 @@ func newWorker(ctx context.Context, o *Options, pipe *query.Pipeline) *worker {
 	w := &worker{ctx: ctx, opts: o, need: segment.NewSearch(need), eval: o.Query.NewEvaluator(), exact: need.Exact, pipe: pipe}
 	if pipe != nil {
 		w.kind = pipe.Counting()
+	}
+	if p := o.Query.Pattern(); p != nil {
+		w.pattern = p.NewMatcher()
 	}
 	return w
 }
@@ -160,6 +165,9 @@ func (w *worker) inBlock(u *unit, f *found) error {
 			}
 		})
 	}
+	if w.pattern != nil && !exact && u.origin.Format != JournalFormat {
+		return w.inBatches(u, f, sel)
+	}
 	var rows []int
 	err = w.block.Each(sel, w.opts.Since, w.opts.Until, func(i int, r *event.Record) error {
 		if exact {
@@ -171,6 +179,47 @@ func (w *worker) inBlock(u *unit, f *found) error {
 			rows = append(rows, i)
 		}
 		return w.match(u, f, i, r)
+	})
+	if err != nil || !w.around() {
+		return err
+	}
+	return w.withContext(u, f, rows, int(u.file.reader.Block(u.block).Records), w.block.Record)
+}
+
+// inBatches is inBlock for a query that is one pattern: it is looked for in many
+// records at a time.
+func (w *worker) inBatches(u *unit, f *found, sel segment.Selection) error {
+	var rows []int
+	err := w.block.Batches(sel, w.opts.Since, w.opts.Until, func(b *segment.Batch) error {
+		if b.Plain && w.opts.CountOnly {
+			f.matches += int64(w.pattern.CountLines(b.Text))
+			return nil
+		}
+		k := 0
+		for from := 0; from < len(b.Text); {
+			at, _ := w.pattern.NextLine(b.Text, from)
+			if at < 0 {
+				return nil
+			}
+			for b.Ends[k] < at {
+				k++
+			}
+			start := 0
+			if k > 0 {
+				start = b.Ends[k-1] + 1
+			}
+			from = b.Ends[k] + 1
+			r := event.Record{Raw: b.Text[start:b.Ends[k]:b.Ends[k]]}
+			r.Time, r.Clock = w.block.When(b.Rows[k])
+			w.prepare(&w.event, u, &r)
+			if w.around() {
+				rows = append(rows, b.Rows[k])
+			}
+			if err := w.match(u, f, b.Rows[k], &r); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil || !w.around() {
 		return err

@@ -36,6 +36,8 @@ type Block struct {
 	places []uint32 // room for packedColumn.places
 	words  []uint64 // room for bitmaps
 	raw    []byte   // the record rendered last
+	batch  Batch
+	clock  clock
 	folded []byte
 	key    []byte
 	probed map[string]bool // addresses that the filter was asked for
