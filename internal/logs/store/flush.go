@@ -19,11 +19,11 @@ import (
 
 const (
 	nanosecondsOfDay = 24 * 3600 * 1e9
-	// maxDays is how many days of one origin a generation makes segments of. The
-	// days with the fewest records beyond them share one, so that a source with
-	// senseless times does not make thousands of files.
+	// maxDays is how many segments a generation makes of the days of one origin.
+	// Where there are more days, neighbours with few records share one, so that a
+	// source with senseless times does not make thousands of files.
 	maxDays = 128
-	// mixedDay stands for those days. No time is on it.
+	// mixedDay stands for several days. No time is on it.
 	mixedDay = math.MaxInt64
 )
 
@@ -110,8 +110,10 @@ func (s *Store) gather(ctx context.Context, r *walReader) (*arena, walScan, erro
 	return a, scan, err
 }
 
-// boundDays joins the smallest days of an origin that has too many, and brings
-// all groups into an order: origin, then day.
+// boundDays joins days of an origin that has too many, and brings all groups
+// into an order: origin, then day. Only neighbours are joined, those with the
+// fewest records first: so no segment lies within the time of another, records
+// that follow each other stay side by side, and old days can be let go of.
 func boundDays(groups []*group) []*group {
 	byOrigin := map[event.Origin][]*group{}
 	for _, g := range groups {
@@ -119,23 +121,41 @@ func boundDays(groups []*group) []*group {
 	}
 	out := groups[:0:0]
 	for _, list := range byOrigin {
-		if len(list) > maxDays {
-			slices.SortFunc(list, func(a, b *group) int {
-				return cmp.Or(cmp.Compare(len(b.at), len(a.at)), cmp.Compare(a.day, b.day))
-			})
-			mixed := &group{origin: list[0].origin, day: mixedDay}
-			for _, g := range list[maxDays-1:] {
-				mixed.at = append(mixed.at, g.at...)
-			}
-			slices.Sort(mixed.at)
-			list = append(list[:maxDays-1], mixed)
-		}
-		out = append(out, list...)
+		slices.SortFunc(list, func(a, b *group) int { return cmp.Compare(a.day, b.day) })
+		out = append(out, joinDays(list)...)
 	}
 	slices.SortFunc(out, func(a, b *group) int {
 		return cmp.Or(compareOrigins(a.origin, b.origin), cmp.Compare(a.day, b.day))
 	})
 	return out
+}
+
+// joinDays joins neighbours in a list of days until there are no more than
+// maxDays, the smallest pairs first: in a round as many as are to go, or those of
+// them that share no day.
+func joinDays(list []*group) []*group {
+	for len(list) > maxDays {
+		sizes := make([]int, len(list)-1)
+		for i := range sizes {
+			sizes[i] = len(list[i].at) + len(list[i+1].at)
+		}
+		slices.Sort(sizes)
+		excess := len(list) - maxDays
+		most := sizes[min(excess, len(sizes))-1]
+		joined := list[:0:0]
+		for i := 0; i < len(list); i++ {
+			g := list[i]
+			if excess > 0 && i+1 < len(list) && len(g.at)+len(list[i+1].at) <= most {
+				g = &group{origin: g.origin, day: g.day, at: slices.Concat(g.at, list[i+1].at)}
+				slices.Sort(g.at)
+				excess--
+				i++
+			}
+			joined = append(joined, g)
+		}
+		list = joined
+	}
+	return list
 }
 
 func compareOrigins(a, b event.Origin) int {

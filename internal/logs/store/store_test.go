@@ -292,6 +292,16 @@ func TestSenselessTimesMakeFewFiles(t *testing.T) {
 	if r := clean(t, s); r.Segments != maxDays {
 		t.Errorf("%d segments; want %d", r.Segments, maxDays)
 	}
+	snap, err := s.Snapshot(ctx, Everything())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snap.Close()
+	for i := range snap.Segments[1:] {
+		if a, b := &snap.Segments[i], &snap.Segments[i+1]; a.MaxTime >= b.MinTime {
+			t.Errorf("segments %d and %d overlap", a.ID, b.ID)
+		}
+	}
 	at := int64(4711) * 13 * nanosecondsOfDay
 	if got, _ := all(t, s, Range{Since: at, Until: at + 1}); len(got) != 1 || got[0] != "a|4711" {
 		t.Errorf("%q", got)
