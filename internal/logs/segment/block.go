@@ -26,10 +26,12 @@ type Block struct {
 	frames    []section
 	columns   []packedColumn
 
-	frameData  [][]byte
-	filterData []byte
-	rowData    []byte
-	timeData   []byte
+	frameData [][]byte
+	pageData  []byte // of the filter
+	page      int
+	failed    error // why the filter could not be asked
+	rowData   []byte
+	timeData  []byte
 
 	rows   []rowRef
 	times  []rowTime
@@ -41,7 +43,7 @@ type Block struct {
 	folded []byte
 	key    []byte
 	probed map[string]bool // addresses that the filter was asked for
-	have   struct{ table, rows, times, filter bool }
+	have   struct{ table, rows, times bool }
 }
 
 // packedTemplate is a template in the dictionary of a block.
@@ -92,7 +94,8 @@ var decoders = sync.Pool{New: func() any {
 // Load reads the dictionary of block i of a segment.
 func (b *Block) Load(r *Reader, i int) error {
 	b.r, b.info = r, &r.blocks[i]
-	b.have.table, b.have.rows, b.have.times, b.have.filter = false, false, false, false
+	b.have.table, b.have.rows, b.have.times = false, false, false
+	b.page, b.failed = -1, nil
 	b.places, b.words = b.places[:0], b.words[:0]
 	if b.probed == nil {
 		b.probed = map[string]bool{}
@@ -346,23 +349,6 @@ func (b *Block) indexed(i, count int, whole bool) (*packedColumn, error) {
 	b.places = append(b.places, uint32(at))
 	c.places = b.places[from:len(b.places):len(b.places)]
 	return c, nil
-}
-
-// filter returns the filter of the block's values.
-func (b *Block) filter() (filter, error) {
-	if b.have.filter {
-		return b.filterData, nil
-	}
-	s := &b.info.filter
-	b.filterData = slices.Grow(b.filterData[:0], int(s.packed))[:s.packed]
-	if err := readAt(b.r.data, b.filterData, b.info.offset+s.at); err != nil {
-		return nil, err
-	}
-	if checksum(b.filterData) != s.sum {
-		return nil, corrupt(b.info.offset+s.at, "the checksum of a filter is wrong")
-	}
-	b.have.filter = true
-	return b.filterData, nil
 }
 
 func (b *Block) loadRows() (err error) {

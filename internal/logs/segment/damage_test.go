@@ -118,10 +118,6 @@ func FuzzBlock(f *testing.F) {
 	if err := b.Each(b.All(), math.MinInt64, math.MaxInt64, func(int, *event.Record) error { return nil }); err != nil {
 		f.Fatal(err)
 	}
-	flt, err := b.filter()
-	if err != nil {
-		f.Fatal(err)
-	}
 	if len(b.frames) != 1 {
 		f.Fatalf("%d frames; one was expected", len(b.frames))
 	}
@@ -131,7 +127,7 @@ func FuzzBlock(f *testing.F) {
 	if _, err := b.column(0); err != nil {
 		f.Fatal(err)
 	}
-	f.Add(b.dict[:at], b.table, b.rowData, b.timeData, b.frameData[0], []byte(flt), b.info.records, b.info.raw)
+	f.Add(b.dict[:at], b.table, b.rowData, b.timeData, b.frameData[0], make([]byte, 64), b.info.records, b.info.raw)
 	f.Fuzz(func(t *testing.T, templates, columns, rows, times, frame, flt []byte, records, raw int64) {
 		if len(templates)+len(columns)+len(rows)+len(times)+len(frame)+len(flt) > 1<<18 {
 			return
@@ -151,8 +147,10 @@ func assemble(templates, columns, rows, times, frame, flt []byte, records, raw i
 	info.rows, info.times = p.add(rows), p.add(times)
 	info.dictionary, info.columns = p.addQuick(append(bytes.Clone(templates), packed.encode([]byte{1})...)), p.addQuick(columns)
 	info.values = stamp{max: 1 << 20, run: 1 << 20, dots: 1 << 20, bytes: [2]uint64{math.MaxUint64, math.MaxUint64}}
-	info.filter = section{int64(len(p.out)), int64(len(flt)), int64(len(flt)), checksum(flt)}
-	p.out = append(p.out, flt...)
+	flt = flt[:len(flt)/groupSize*groupSize]
+	kept := filter(flt).pages()
+	info.filter = section{int64(len(p.out)), int64(len(kept)), int64(len(flt)), checksum(kept)}
+	p.out = append(p.out, kept...)
 	info.length = int64(len(p.out))
 	w.write(p.out)
 	w.index = []blockInfo{info}

@@ -3,6 +3,7 @@ package segment
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // filterBits is how many bits of the filter of a block there are for each
@@ -52,22 +53,79 @@ func newFilter(hashes []uint64) filter {
 }
 
 func (f filter) group(h uint64) []byte {
-	i, _ := bits.Mul64(h>>32<<32, uint64(len(f)/groupSize))
-	return f[i*groupSize:][:groupSize]
+	return f[groupOf(h, len(f)/groupSize)*groupSize:][:groupSize]
 }
 
-// mayHave is false only if the hash was never entered.
-func (f filter) mayHave(h uint64) bool {
-	if len(f) < groupSize {
-		return true
-	}
-	g := f.group(h)
+// groupOf returns which of n groups a hash belongs to.
+func groupOf(h uint64, n int) int {
+	i, _ := bits.Mul64(h>>32<<32, uint64(n))
+	return int(i)
+}
+
+// groupHas is false only if the hash was never entered in its group.
+func groupHas(g []byte, h uint64) bool {
 	for i, salt := range salts {
 		if binary.LittleEndian.Uint32(g[4*i:])&(1<<(uint32(h)*salt>>27)) == 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// pageSize is how much of a filter has a checksum of its own, in bytes: a search
+// reads one page of most blocks.
+const pageSize = 4 << 10
+
+// pages returns the filter as it is kept: pages, each followed by its checksum.
+func (f filter) pages() []byte {
+	var out []byte
+	for page := range slices.Chunk(f, pageSize) {
+		out = append(out, page...)
+		out = binary.LittleEndian.AppendUint32(out, checksum(page))
+	}
+	return out
+}
+
+// mayHave says whether the block may have a value, by its hash. What keeps it
+// from being told is in b.failed; the answer is true then.
+func (b *Block) mayHave(h uint64) bool {
+	s := &b.info.filter
+	groups := int(s.size / groupSize)
+	if groups == 0 {
+		return true
+	}
+	at := groupOf(h, groups) * groupSize
+	if page := at / pageSize; page != b.page {
+		from := int64(page) * (pageSize + 4)
+		n := min(pageSize+4, s.packed-from)
+		b.pageData = slices.Grow(b.pageData[:0], pageSize+4)[:n]
+		if err := readAt(b.r.data, b.pageData, b.info.offset+s.at+from); err != nil {
+			b.failed = err
+			return true
+		}
+		content := b.pageData[:n-4]
+		if checksum(content) != binary.LittleEndian.Uint32(b.pageData[n-4:]) {
+			b.failed = corrupt(b.info.offset+s.at+from, "the checksum of a filter is wrong")
+			return true
+		}
+		b.page, b.pageData = page, content
+	}
+	return groupHas(b.pageData[at%pageSize:][:groupSize], h)
+}
+
+// checkFilter reads all of the filter.
+func (b *Block) checkFilter() error {
+	s := &b.info.filter
+	if err := b.read(s); err != nil {
+		return err
+	}
+	for i, off := 0, 0; off < len(b.packed); i, off = i+1, off+pageSize+4 {
+		page := b.packed[off:min(off+pageSize+4, len(b.packed))]
+		if checksum(page[:len(page)-4]) != binary.LittleEndian.Uint32(page[len(page)-4:]) {
+			return corrupt(b.info.offset+s.at+int64(off), "the checksum of a filter is wrong")
+		}
+	}
+	return nil
 }
 
 // hashSet collects distinct hashes.

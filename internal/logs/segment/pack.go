@@ -134,8 +134,9 @@ func (p *packer) block(b *builder) blockInfo {
 	p.buf = dict
 
 	f := newFilter(b.values.list)
-	info.filter = section{int64(len(p.out)), int64(len(f)), int64(len(f)), checksum(f)}
-	p.out = append(p.out, f...)
+	kept := f.pages()
+	info.filter = section{int64(len(p.out)), int64(len(kept)), int64(len(f)), checksum(kept)}
+	p.out = append(p.out, kept...)
 	info.length = int64(len(p.out))
 	return info
 }

@@ -157,7 +157,7 @@ func (r *Reader) Verify(ctx context.Context) error {
 		if err := b.Load(r, i); err != nil {
 			return err
 		}
-		if _, err := b.filter(); err != nil {
+		if err := b.checkFilter(); err != nil {
 			return err
 		}
 		var records, raw int64
@@ -246,6 +246,10 @@ func (b *blockInfo) decode(d *decoder) {
 	}
 	if v := d.bytes(16); v != nil {
 		b.values.bytes = [2]uint64{binary.LittleEndian.Uint64(v), binary.LittleEndian.Uint64(v[8:])}
+	}
+	f := &b.filter
+	if d.err == nil && (f.size%groupSize != 0 || f.packed != f.size+4*((f.size+pageSize-1)/pageSize)) {
+		d.fail("the size of a filter is wrong")
 	}
 	// Each record takes at least a byte of rows and three of times.
 	if d.err == nil && (b.records > maxRecords || b.records > b.rows.size || 3*b.records > b.times.size) {

@@ -206,32 +206,28 @@ func (b *Block) possible(q *Search, t *packedTemplate, w way, fold bool) (bool, 
 		if fold && hasLetter(c.text) {
 			continue
 		}
-		f, err := b.filter()
-		if err != nil {
-			return false, err
-		}
 		if col.address && c.relation != equal && isAddress(c.text) {
-			if ok := b.addressProbed(q, f, c); !ok {
+			if ok := b.addressProbed(q, c); !ok {
 				return false, nil
 			}
 			continue
 		}
-		found, decided := col.alternatives(c.relation, c.text, func(v []byte) bool { return f.mayHave(hashValue(v)) })
+		found, decided := col.alternatives(c.relation, c.text, func(v []byte) bool { return b.mayHave(hashValue(v)) })
 		if decided && !found {
 			return false, nil
 		}
 	}
-	return true, nil
+	return true, b.failed
 }
 
 // addressProbed says whether the block may have an address that relates to
 // another as a constraint says.
-func (b *Block) addressProbed(q *Search, f filter, c constraint) bool {
+func (b *Block) addressProbed(q *Search, c constraint) bool {
 	b.key = append(append(b.key[:0], byte(c.relation)), c.text...)
 	may, known := b.probed[string(b.key)]
 	if !known {
 		list := q.addresses(c)
-		may = !list.few || slices.ContainsFunc(list.hashes, f.mayHave)
+		may = !list.few || slices.ContainsFunc(list.hashes, b.mayHave)
 		b.probed[string(b.key)] = may
 	}
 	return may
