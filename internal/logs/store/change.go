@@ -90,7 +90,6 @@ func (c *change) publish() error {
 		if err := os.Rename(fresh[0].file.Name(), c.store.segmentPath(fresh[0].id)); err != nil {
 			return access(err)
 		}
-		fresh[0].file.File.Close()
 		fresh = fresh[1:]
 		c.fresh = fresh
 	}

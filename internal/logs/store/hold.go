@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/failure"
@@ -15,11 +16,12 @@ import (
 // or merged.
 type Hold struct {
 	Name string `json:"name"`
-	// Sources are names of sources, or patterns (*, ? and [] as in path.Match);
+	// Sources are names of sources, or patterns (*, ? and [] as in path.Match,
+	// but * stands for slashes too: a name is no path to whoever types one);
 	// none: all sources.
 	Sources []string `json:"sources,omitempty"`
 	// Since and Until bound the times of the records, nanoseconds since 1970
-	// UTC, both inclusive. An Until of 0 is without end.
+	// UTC, both inclusive. 0 is no bound: a record can say that it is of 1965.
 	Since  int64     `json:"since,omitempty"`
 	Until  int64     `json:"until,omitempty"`
 	Reason string    `json:"reason"`
@@ -29,14 +31,18 @@ type Hold struct {
 
 // covers tells whether the hold keeps a segment.
 func (h *Hold) covers(s *SegmentRecord) bool {
-	if s.MaxTime < h.Since || h.Until != 0 && s.MinTime > h.Until {
+	if h.Since != 0 && s.MaxTime < h.Since || h.Until != 0 && s.MinTime > h.Until {
 		return false
 	}
 	return len(h.Sources) == 0 || slices.ContainsFunc(h.Sources, func(pattern string) bool {
-		ok, err := path.Match(pattern, s.Origin.Source)
+		ok, err := path.Match(withoutSlashes(pattern), withoutSlashes(s.Origin.Source))
 		return pattern == s.Origin.Source || ok && err == nil
 	})
 }
+
+// withoutSlashes makes slashes bytes as others, where path.Match would let no
+// pattern go over them.
+func withoutSlashes(name string) string { return strings.ReplaceAll(name, "/", "\x00") }
 
 // Errors of holds.
 var (
@@ -50,7 +56,7 @@ func (s *Store) Hold(ctx context.Context, h Hold) error {
 	if h.Name == "" || len(h.Name) > 256 {
 		return failure.New(failure.Usage, "a hold needs a name of at most 256 bytes")
 	}
-	if h.Until != 0 && h.Until < h.Since {
+	if h.Until != 0 && h.Since != 0 && h.Until < h.Since {
 		return failure.New(failure.Usage, "a hold that ends before it begins")
 	}
 	if len(h.Reason) > maxName || len(h.By) > maxName || len(h.Sources) > 10_000 {

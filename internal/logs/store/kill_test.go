@@ -299,5 +299,8 @@ func TestMergedFilesStayForReaders(t *testing.T) {
 	if names, _ := readNames(s.segmentDir()); len(names) != 1 {
 		t.Errorf("files: %q", names)
 	}
+	if _, err := s.Seal(ctx); err != nil { // without any seal, hours later, it would be none to trust
+		t.Fatal(err)
+	}
 	clean(t, s)
 }

@@ -103,7 +103,7 @@ func (w *Writer) replay(ctx context.Context, n uint64, newest bool) error {
 		}
 		return decodeBatches(batches, known, func(f *framed) error {
 			setCursor(w.cursors, string(f.key), f.cursor)
-			raw += int64(len(f.body))
+			raw += cost(f.records, len(f.body), string(f.key), f.cursor, &f.origin)
 			return nil
 		})
 	})

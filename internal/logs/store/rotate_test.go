@@ -225,7 +225,7 @@ func TestHolds(t *testing.T) {
 		min, max int64
 		want     bool
 	}{
-		{"/var/log/syslog", 0, 5, true}, {"/var/log/syslog", 10, 12, true}, {"journal", 6, 7, true}, {"/var/log/a/b", 6, 7, false},
+		{"/var/log/syslog", 0, 5, true}, {"/var/log/syslog", 10, 12, true}, {"journal", 6, 7, true}, {"/var/log/a/b", 6, 7, true},
 		{"journal", 0, 4, false}, {"journal", 11, 20, false}, {"other", 6, 7, false},
 	} {
 		if got := list[0].covers(&SegmentRecord{Origin: event.Origin{Source: c.source}, MinTime: c.min, MaxTime: c.max}); got != c.want {

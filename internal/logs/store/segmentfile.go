@@ -104,9 +104,13 @@ func (w *segmentWriter) finish() (*freshSegment, error) {
 		w.hash.Sum(f.rec.Plain[:0])
 		f.rec.Hash = f.rec.Plain
 		if f.rec.Sealed {
-			f.rec.Hash, err = hashSegment(w.ctx, f.file, st.Size(), true)
+			if f.rec.Hash, err = hashSegment(w.ctx, f.file, st.Size(), true); err != nil {
+				return err
+			}
 		}
-		return err
+		// A change can have many thousands of segments, and a process has not as
+		// many files. The lock of the change keeps the temporary name, not flock.
+		return f.file.File.Close()
 	}()
 	if err != nil {
 		w.abort()

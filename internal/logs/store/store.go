@@ -250,8 +250,19 @@ const changeTimeout = 2 * time.Minute
 
 func sortNumbers(list []uint64) { slices.Sort(list) }
 
-// Empty reports whether nothing was ever kept here.
+// Empty reports whether nothing was ever kept here. That there are logs of
+// which state.db does not know is ErrTampered.
 func (s *Store) Empty(ctx context.Context) (bool, error) {
 	x, err := s.index(ctx)
-	return x == nil && err == nil, err
+	if err != nil || x != nil {
+		return false, err
+	}
+	err = s.nothingThere()
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if x, ierr := s.index(ctx); ierr == nil && x != nil {
+		return false, nil // it was made meanwhile
+	}
+	return false, err
 }

@@ -97,7 +97,7 @@ func TestVerifyNamesWhatWasDone(t *testing.T) {
 				os.Remove(s.segmentPath(3))
 				os.Mkdir(s.segmentPath(3), 0o700)
 			},
-			[]string{"unreadable segments/0000000003.seg"},
+			[]string{"altered segments/0000000003.seg:not a regular file"},
 		},
 		"two segments swapped": {
 			func(t *testing.T, s *Store) {

@@ -84,6 +84,12 @@ type verification struct {
 	names []string
 	// unfinished are segments of a change that did not come to its end yet.
 	unfinished map[uint64]bool
+	// outsideSize is how many records the greatest seal from outside speaks of
+	// that was passed, and gone how many segments that it speaks of were merged or
+	// removed behind it.
+	outsideSize uint64
+	gone        int64
+	first       int64 // time of the first record of the log, ns
 }
 
 func (v *verification) problem(what, name string, segment uint64, format string, args ...any) {
@@ -150,6 +156,10 @@ func readNames(dir string) ([]string, error) {
 
 const merkleName = "merkle.log"
 
+// unsealedFor is after which time a store without any seal is none that was
+// left alone: a collector makes the first one with the first segment.
+const unsealedFor = time.Hour
+
 // merkleLog replays the log up to the head and checks its seals. It returns
 // false when the log cannot be followed to its end.
 func (v *verification) merkleLog(ctx context.Context) (bool, error) {
@@ -207,6 +217,12 @@ func (v *verification) merkleLog(ctx context.Context) (bool, error) {
 				s.Time.Format(time.RFC3339), s.Size, v.log.tree.size)
 		}
 	}
+	if v.gone > 0 {
+		v.note("%d segments that the last seal from outside speaks of were merged or removed since: it says nothing about what became of them", v.gone)
+	}
+	if first := v.first; v.log.seal == nil && first != 0 && v.opts.Key != nil && v.store.opts.Now().Sub(stamp(first)) > unsealedFor {
+		v.problem(Unsigned, merkleName, 0, "its records go back to %s, and there is no seal", stamp(first).Format(time.RFC3339))
+	}
 	v.Leaves, v.Newest = v.log.tree.size, v.log.seal
 	if v.Unsealed = v.Leaves; v.Newest != nil {
 		v.Unsealed = v.Leaves - v.Newest.Size - 1
@@ -217,12 +233,17 @@ func (v *verification) merkleLog(ctx context.Context) (bool, error) {
 // operation looks at one frame of the log, and applies it.
 func (v *verification) operation(op *operation, size int64) bool {
 	for i, r := range op.records {
+		if v.first == 0 {
+			v.first = r.Time
+		}
 		name := fmt.Sprintf("record %d", v.log.tree.size+uint64(i))
 		switch r.Kind {
 		case KindMerged:
 			v.Merged += int64(len(r.From))
+			v.let(name, r.From)
 		case KindRemoved:
 			v.Removed++
+			v.let(name, []uint64{r.ID})
 		case KindDamaged:
 			if r.Damage.Length == 0 {
 				v.note("%s was gone when segments were to be made of it: its records are lost, unless their source still has them", r.Damage.File)
@@ -240,6 +261,24 @@ func (v *verification) operation(op *operation, size int64) bool {
 		return false
 	}
 	return true
+}
+
+// let looks whether segments that a record lets go were free to go, and whether
+// a seal from outside speaks of them.
+func (v *verification) let(name string, ids []uint64) {
+	for _, id := range ids {
+		i, ok := v.log.find(id)
+		if !ok {
+			continue // apply says it
+		}
+		e := &v.log.entries[i]
+		if h := v.log.heldBy(&e.SegmentRecord); h != nil {
+			v.problem(Missing, name, id, "it lets segment %d go, which the hold %q keeps: %s", id, h.Name, describe(e))
+		}
+		if e.leaf < v.outsideSize {
+			v.gone++
+		}
+	}
 }
 
 func (v *verification) seal(s *Seal, name string, i int) {
@@ -276,7 +315,9 @@ func (v *verification) outside(s *Seal) {
 	}
 	if s.Root != v.log.tree.root() {
 		v.problem(Altered, merkleName, 0, "its first %d records are not those of a seal from outside of %s", s.Size, when)
+		return
 	}
+	v.outsideSize, v.gone = s.Size, 0
 }
 
 // catalogue compares state.db with what the log tells.

@@ -40,6 +40,9 @@ func (v *verification) tail(ctx context.Context) error {
 			}
 		}
 	}
+	if _, changing := v.store.opts.State.Holder("logs-store"); len(ops) > 0 && !changing {
+		v.note("%d bytes behind the end of the Merkle log are a change that did not come to its end: collecting, or any other change, ends it", st.Size()-x.bytes)
+	}
 	if len(ops) > 1 {
 		// While this goes on others can make changes; those state.db knows.
 		now, err := v.store.index(ctx)
@@ -132,6 +135,9 @@ func (v *verification) segment(ctx context.Context, e *entry) (what, detail stri
 		}
 		return Missing, "its file is gone: " + describe(e), nil
 	}
+	if errors.Is(err, ErrTampered) {
+		return Altered, "it is not a regular file: " + describe(e), nil
+	}
 	if err != nil {
 		return Unreadable, err.Error(), nil
 	}
@@ -153,6 +159,22 @@ func (v *verification) segment(ctx context.Context, e *entry) (what, detail stri
 		return Unreadable, err.Error(), nil
 	case sum != e.Hash:
 		return Altered, "its content is not what was written: " + describe(e), nil
+	case e.Sealed:
+		return v.header(f, e)
+	}
+	return "", "", nil
+}
+
+// header looks at what a rewrap may change of an encrypted segment, and the
+// hash therefore leaves out: without it nobody can read the rest. With a key it
+// is authenticated. Without one it must be whole, and both copies the same.
+func (v *verification) header(f *os.File, e *entry) (what, detail string, err error) {
+	_, err = seal.Open(f, e.Bytes, v.index.store.sealContext(e.ID), v.store.opts.Identities)
+	switch {
+	case errors.Is(err, seal.ErrCorrupt), errors.Is(err, seal.ErrNotSealed):
+		return Altered, fmt.Sprintf("nobody can decrypt it any more: %v: %s", err, describe(e)), nil
+	case err != nil && !errors.Is(err, seal.ErrNoKey):
+		return Unreadable, err.Error(), nil
 	}
 	return "", "", nil
 }
@@ -207,7 +229,11 @@ func (v *verification) generation(ctx context.Context, id storeID, n uint64, new
 		return nil
 	}
 	if err != nil {
-		v.problem(Unreadable, name, 0, "%v", err)
+		what := Unreadable
+		if errors.Is(err, ErrTampered) {
+			what = Altered
+		}
+		v.problem(what, name, 0, "%v", err)
 		return nil
 	}
 	defer r.close()

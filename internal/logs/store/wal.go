@@ -140,15 +140,19 @@ func createWAL(dir string, p place, now time.Time, sealedKey []byte) (*os.File, 
 }
 
 // openFile opens a regular file of the store. It neither follows a link nor
-// waits for the other end of a FIFO.
+// waits for the other end of a FIFO: these are nothing that was made here, and
+// the error is ErrTampered.
 func openFile(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENXIO) {
+		return nil, tampered("%s is not a regular file", path)
+	}
 	if err != nil {
 		return nil, access(err)
 	}
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
+		err = tampered("%s is not a regular file", path)
 	}
 	if err != nil {
 		f.Close()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/logs/event"
 	"github.com/mobileops/mobileops/internal/logs/segment"
 	"github.com/mobileops/mobileops/internal/state"
 	"golang.org/x/sys/unix"
@@ -24,14 +25,14 @@ type Writer struct {
 	mu      sync.Mutex
 	cursors map[string][]byte
 	open    *generation
-	raw     int64 // bytes of records in it
+	raw     int64 // cost of what is in it
 	since   int64 // when the oldest frame in it was written, ns; 0: there is none
 	buf     []byte
 	frame   []byte
 	broken  error // after which nothing can be appended
 	flush   *flush
 	failed  error // of the last flush, until somebody is told
-	backlog int64 // raw bytes in closed generations of which no segments are made yet
+	backlog int64 // cost of what is in closed generations of which no segments are made yet
 	damage  []Damage
 }
 
@@ -80,19 +81,37 @@ func (w *Writer) Cursors(context.Context) (map[string][]byte, error) {
 // maxKey is what bbolt takes as a key, in bytes.
 const maxKey = 32 << 10
 
+const (
+	// What a record and a batch take beside the text of records while segments
+	// are made of them, in bytes. Without it a file of empty lines would make a
+	// generation of hundreds of millions of records, and one small file after
+	// the other a change that does not fit into the Merkle log.
+	recordCost = 16
+	batchCost  = 256
+)
+
+// cost is what a batch of records with bodyBytes of text counts in a generation.
+func cost(records, bodyBytes int, key string, cursor []byte, o *event.Origin) int64 {
+	return int64(records)*recordCost + int64(bodyBytes) + batchCost +
+		int64(len(key)+len(cursor)+len(o.Source)+len(o.Format)+len(o.Host))
+}
+
+// check looks at batches before they are taken, and returns their cost.
 func check(batches []Batch) (raw int64, err error) {
 	for i := range batches {
 		b := &batches[i]
 		if b.Key == "" || len(b.Key) > maxKey {
 			return 0, failure.Errorf(failure.Usage, "a cursor with a key of %d bytes", len(b.Key))
 		}
+		text := 0
 		for j := range b.Records {
 			n := len(b.Records[j].Raw)
 			if n > segment.MaxRecord {
 				return 0, failure.Errorf(failure.Usage, "%s: a record of %d bytes; at most %d fit", b.Origin.Source, n, segment.MaxRecord)
 			}
-			raw += int64(n)
+			text += n
 		}
+		raw += cost(len(b.Records), text, b.Key, b.Cursor, &b.Origin)
 	}
 	return raw, nil
 }
@@ -183,7 +202,7 @@ func (w *Writer) writeFrame() error {
 	return err
 }
 
-// full tells whether more raw bytes are too many for the open generation.
+// full tells whether more is too much for the open generation.
 func (w *Writer) full(more int64) bool {
 	return w.since != 0 && (w.raw+more > w.store.opts.MaxOpen || w.open.end > maxGeneration)
 }
