@@ -107,7 +107,20 @@ func (s *Store) gather(ctx context.Context, r *walReader) (*arena, walScan, erro
 		})
 	})
 	a.groups = boundDays(a.groups)
+	for _, g := range a.groups {
+		a.inTime(g)
+	}
 	return a, scan, err
+}
+
+// inTime brings the records of a group into the order of their times. The files
+// that a rotation left are read in any order, and what is shown around a record
+// is what stands beside it in its segment. Records of one time stay as they came.
+func (a *arena) inTime(g *group) {
+	byTime := func(x, y uint32) int { return cmp.Compare(a.times[x], a.times[y]) }
+	if !slices.IsSortedFunc(g.at, byTime) {
+		slices.SortStableFunc(g.at, byTime)
+	}
 }
 
 // boundDays joins days of an origin that has too many, and brings all groups

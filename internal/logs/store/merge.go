@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/logs/segment"
@@ -59,7 +61,8 @@ func (c *change) mergeOne(ctx context.Context, list []*entry) (Merge, error) {
 	if err != nil {
 		return m, err
 	}
-	for _, e := range list {
+	inTime := slices.SortedStableFunc(slices.Values(list), func(a, b *entry) int { return cmp.Compare(a.MinTime, b.MinTime) })
+	for _, e := range inTime {
 		if err := s.copyRecords(ctx, w, s.info(c.index, e)); err != nil {
 			w.abort()
 			return m, fmt.Errorf("merge segment %d: %w", e.ID, err)

@@ -208,7 +208,8 @@ func (x *index) heldBy(s *SegmentRecord) *Hold {
 
 // mergeable lists small segments that are to become one: those of one origin
 // and day, in order of their ids. Segments over more than a day are among
-// themselves.
+// themselves, and only with those beside them, so that none comes to lie within
+// the time of another.
 func (x *index) mergeable() [][]*entry {
 	type slot struct {
 		origin event.Origin
@@ -225,14 +226,15 @@ func (x *index) mergeable() [][]*entry {
 		delete(open, k)
 		delete(raw, k)
 	}
+	runs := x.wideRuns()
 	for i := range x.entries {
 		e := &x.entries[i]
 		if e.Bytes >= smallSegment || e.RawBytes >= smallRaw || x.heldBy(&e.SegmentRecord) != nil {
 			continue
 		}
 		k := slot{e.Origin, dayOf(e.MinTime), e.Sealed}
-		if dayOf(e.MaxTime) != k.day {
-			k.day = mixedDay
+		if e.wide() {
+			k.day = mixedDay - runs[i]
 		}
 		if raw[k]+e.RawBytes > mergedRaw {
 			end(k)
@@ -245,6 +247,32 @@ func (x *index) mergeable() [][]*entry {
 	}
 	slices.SortFunc(out, func(a, b []*entry) int { return cmp.Compare(a[0].ID, b[0].ID) })
 	return out
+}
+
+// wide says that a segment is over more than a day.
+func (e *entry) wide() bool { return dayOf(e.MinTime) != dayOf(e.MaxTime) }
+
+// wideRuns numbers, by the index of their entries, wide segments: those of one
+// origin between whose beginnings no other one begins have the same number.
+func (x *index) wideRuns() map[int]int64 {
+	order := make([]int, len(x.entries))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		p, q := &x.entries[a], &x.entries[b]
+		return cmp.Or(compareOrigins(p.Origin, q.Origin), cmp.Compare(p.MinTime, q.MinTime))
+	})
+	runs, run := map[int]int64{}, int64(0)
+	for at, i := range order {
+		if !x.entries[i].wide() || at > 0 && x.entries[i].Origin != x.entries[order[at-1]].Origin {
+			run++
+		}
+		if x.entries[i].wide() {
+			runs[i] = run
+		}
+	}
+	return runs
 }
 
 // mergeable is that of the index, without what this store cannot merge, and how
