@@ -15,24 +15,43 @@ type spot struct {
 	segment    *Segment
 	origin     *event.Origin
 	block, row int
+
+	// Where context is shown:
+	place             int  // of the segment in its sequence
+	endsBlock, endsIt bool // the last record of its block, of its segment
 }
 
-// isBefore says whether next is the record right behind s, as far as that can
-// be told without looking: at the border of a block it is taken for granted.
+// isBefore says whether next is the record right behind s.
 func (s spot) isBefore(next spot) bool {
-	if s.origin == nil || next.origin == nil || *s.origin != *next.origin {
+	switch {
+	case s.origin == nil || next.origin == nil || *s.origin != *next.origin:
 		return false
+	case s.place != next.place:
+		return s.endsIt && next.place == s.place+1 && next.block == 0 && next.row == 0
+	case s.block != next.block:
+		return s.endsBlock && next.block == s.block+1 && next.row == 0
 	}
-	return s.segment == next.segment && s.block == next.block && next.row == s.row+1 ||
-		next.row == 0 && (s.segment != next.segment || s.block != next.block)
+	return next.row == s.row+1
 }
 
 // sequence are the records of one origin in the order in which they were
 // written, as far as that is known: by segments, and then what is in none.
 type sequence struct {
 	segments []*Segment
+	places   map[*Segment]int // in segments
 	loose    []event.Record
 	origin   *event.Origin
+}
+
+// spot returns the place of a record: row of so many in a block of so many.
+// Without a segment it is that of a loose record.
+func (s *sequence) spot(seg *Segment, block, blocks, row, rows int) spot {
+	at := spot{segment: seg, origin: s.origin, block: block, row: row, place: len(s.segments), endsBlock: row == rows-1}
+	if seg != nil {
+		at.place = s.places[seg]
+	}
+	at.endsIt = at.endsBlock && block == blocks-1
+	return at
 }
 
 // sequences returns the records of a corpus by their origin.
@@ -52,6 +71,10 @@ func sequences(c *Corpus) map[event.Origin]*sequence {
 		slices.SortStableFunc(s.segments, func(a, b *Segment) int {
 			return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.Order, b.Order))
 		})
+		s.places = make(map[*Segment]int, len(s.segments))
+		for i, seg := range s.segments {
+			s.places[seg] = i
+		}
 	}
 	for i := range c.Loose {
 		of(&c.Loose[i].Origin).loose = c.Loose[i].Records
@@ -65,7 +88,7 @@ func sequences(c *Corpus) map[event.Origin]*sequence {
 func (s *sequence) beyond(ctx context.Context, u *unit, forward bool, fn func(spot, *event.Record) bool) {
 	at, block := len(s.segments), 0
 	if u.file != nil {
-		at = slices.Index(s.segments, u.segment)
+		at = s.places[u.segment]
 		block = u.block
 	} else if forward {
 		return
@@ -82,7 +105,7 @@ func (s *sequence) beyond(ctx context.Context, u *unit, forward bool, fn func(sp
 				row = n - 1 - k
 			}
 			r, err := b.Record(row)
-			if err != nil || !fn(spot{segment: seg, origin: s.origin, block: block, row: row}, &r) {
+			if err != nil || !fn(s.spot(seg, block, file.reader.Blocks(), row, n), &r) {
 				return false
 			}
 		}
@@ -128,7 +151,7 @@ func (s *sequence) beyond(ctx context.Context, u *unit, forward bool, fn func(sp
 	}
 	if forward {
 		for i := range s.loose {
-			if !fn(spot{origin: s.origin, row: i}, &s.loose[i]) {
+			if !fn(s.spot(nil, 0, 1, i, len(s.loose)), &s.loose[i]) {
 				return
 			}
 		}

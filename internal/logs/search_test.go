@@ -131,6 +131,9 @@ func search(t testing.TB, s *store.Store, o Options) ([]string, Report) {
 			}
 			last = m.Time
 		}
+		if m.Apart && o.Before+o.After > 0 {
+			out = append(out, "--")
+		}
 		out = append(out, string(m.Raw))
 		return nil
 	})
@@ -276,6 +279,7 @@ func TestLimitAndContext(t *testing.T) {
 		}
 	}
 	got, _ = search(t, s, Options{Query: q, Before: 1, After: 2})
+	got = slices.DeleteFunc(got, func(raw string) bool { return raw == "--" })
 	if len(got) != len(want) {
 		t.Errorf("%d records with their context, not %d", len(got), len(want))
 	}
@@ -287,7 +291,8 @@ func TestLimitAndContext(t *testing.T) {
 }
 
 // TestContextIsThatOfGrep asks for matches of one source and what is around
-// them, across the borders of segments and of the write-ahead log.
+// them, across the borders of segments and of the write-ahead log. Where records
+// were left out, grep says so.
 func TestContextIsThatOfGrep(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	logs := sample(rng, 12000) // of several days, which are in segments of their own
@@ -319,6 +324,9 @@ func TestContextIsThatOfGrep(t *testing.T) {
 		var want []string
 		for i, rec := range records {
 			if wanted[i] {
+				if i > 0 && !wanted[i-1] && want != nil {
+					want = append(want, "--")
+				}
 				want = append(want, string(rec.Raw))
 			}
 		}

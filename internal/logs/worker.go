@@ -104,7 +104,7 @@ func (w *worker) match(u *unit, f *found, row int, r *event.Record) error {
 	case w.pipe != nil:
 		w.pipe.AddCount(r.Time, 1)
 	case !w.opts.CountOnly && !w.around():
-		w.keep(f, u, r, spot{u.segment, u.origin, u.block, row}, false)
+		w.keep(f, u, r, spot{segment: u.segment, origin: u.origin, block: u.block, row: row}, false)
 	}
 	return nil
 }
@@ -237,6 +237,10 @@ func (w *worker) withContext(u *unit, f *found, rows []int, n int, record func(i
 	if missing := w.opts.Before - rows[0]; missing > 0 {
 		w.beside(u, f, missing, false)
 	}
+	blocks := 1
+	if u.file != nil {
+		blocks = u.file.reader.Blocks()
+	}
 	done := -1 // the last row that was added
 	for k, row := range rows {
 		to := min(row+w.opts.After, n-1)
@@ -248,7 +252,7 @@ func (w *worker) withContext(u *unit, f *found, rows []int, n int, record func(i
 			if err != nil {
 				return err
 			}
-			w.keep(f, u, &r, spot{u.segment, u.line.origin, u.block, i}, i != row)
+			w.keep(f, u, &r, u.line.spot(u.segment, u.block, blocks, i, n), i != row)
 			done = i
 		}
 	}
