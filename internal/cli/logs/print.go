@@ -120,7 +120,7 @@ func (p *textPrinter) write(line []byte, context bool) {
 		return
 	}
 	if context {
-		p.w.WriteString(p.theme.Faint(ui.Printable(string(line))))
+		p.w.WriteString(p.theme.Faint(printable(line)))
 		return
 	}
 	for from := 0; ; {
@@ -131,13 +131,26 @@ func (p *textPrinter) write(line []byte, context bool) {
 			}
 		}
 		if first < 0 {
-			p.w.WriteString(ui.Printable(string(line[from:])))
+			p.w.WriteString(printable(line[from:]))
 			return
 		}
-		p.w.WriteString(ui.Printable(string(line[from:first])))
-		p.w.WriteString(p.theme.Bad(ui.Printable(string(line[first:end]))))
+		p.w.WriteString(printable(line[from:first]))
+		p.w.WriteString(p.theme.Bad(printable(line[first:end])))
 		from = end
 	}
+}
+
+// printable returns a line as a terminal may have it. Tabs do no harm, and
+// stack traces are full of them.
+func printable(line []byte) string {
+	if bytes.IndexByte(line, '\t') < 0 {
+		return ui.Printable(string(line))
+	}
+	parts := strings.Split(string(line), "\t")
+	for i := range parts {
+		parts[i] = ui.Printable(parts[i])
+	}
+	return strings.Join(parts, "\t")
 }
 
 func (p *textPrinter) end(r engine.Report) error {
