@@ -5,7 +5,9 @@ import (
 	"errors"
 	"math"
 	"strconv"
+	"strings"
 
+	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/logs/event"
 	"github.com/mobileops/mobileops/internal/logs/journal"
 	"github.com/mobileops/mobileops/internal/logs/query"
@@ -30,6 +32,9 @@ func SearchJournal(ctx context.Context, paths []string, follow bool, o Options, 
 		return r, err
 	}
 	defer set.Close()
+	if len(set.Files()) == 0 && len(r.Problems) == 0 && !follow {
+		return r, failure.Errorf(failure.NotReady, "there is no journal in %s", strings.Join(paths, ", "))
+	}
 	t := taker{opts: &o, report: &r, emit: emit, eval: o.Query.NewEvaluator(), fill: journal.Fill}
 	t.begin()
 	so := journal.SearchOptions{Need: o.Query.Need(), Follow: follow}

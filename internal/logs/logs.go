@@ -18,8 +18,8 @@ package logs
 
 import (
 	"context"
-	"fmt"
 	"io"
+	"strings"
 
 	"github.com/mobileops/mobileops/internal/logs/event"
 	"github.com/mobileops/mobileops/internal/logs/query"
@@ -62,7 +62,9 @@ type Problem struct {
 	Err  error
 }
 
-func (p *Problem) Error() string { return fmt.Sprintf("%s: %v", p.Name, p.Err) }
+func (p *Problem) Error() string {
+	return p.Name + ": " + strings.TrimPrefix(p.Err.Error(), p.Name+": ") // some say it themselves
+}
 
 // Unwrap returns the cause.
 func (p *Problem) Unwrap() error { return p.Err }

@@ -116,7 +116,7 @@ func (o *searchOptions) addFlags(a *app.App, cmd *cobra.Command) {
 	fs.BoolVarP(&o.count, "count", "c", false, "print only how many records match")
 	fs.StringVar(&o.top, "top", "", "print how often each value of `FIELD` occurs, the most frequent first")
 	fs.StringVar(&o.histogram, "histogram", "", "print how many records match in each `SPAN` of time, such as 1h")
-	fs.IntVarP(&o.limit, "limit", "n", 0, "end after `N` matches (0: none)")
+	fs.IntVarP(&o.limit, "limit", "n", 0, "end after `N` matches (0: none); with --top, print N values")
 	fs.BoolVarP(&o.follow, "follow", "f", false, "go on with what is collected from now on, until interrupted")
 	fs.BoolVar(&o.files, "files", false, "search the files and directories that follow EXPR, not the store")
 	fs.BoolVar(&o.text, "text", false, "with --files: search binary files as text")
@@ -168,6 +168,9 @@ func runSearch(ctx context.Context, a *app.App, o *searchOptions, args []string)
 	if err := o.fits(a.Streams.Format, q); err != nil {
 		return err
 	}
+	if o.top != "" {
+		opts.Limit = 0 // it is of the values
+	}
 	p := newPrinter(a, o, q)
 	opts.Parse = p.parses()
 	report, err := o.search(ctx, a, opts, paths, zoneOf(c), p)
@@ -198,6 +201,8 @@ func (o *searchOptions) fits(f ui.Format, q *query.Query) error {
 		return failure.Hint(app.UsageError("--follow does not go with --files"), "collect them, or use tail -F FILE | grep")
 	case o.follow && (pipe != nil || o.count):
 		return app.UsageError("--follow does not go with --count, --top, --histogram or a pipeline")
+	case o.limit > 0 && pipe != nil && o.top == "":
+		return failure.Hint(app.UsageError("--limit does not go with --histogram or a pipeline"), fmt.Sprintf("end it with | head %d", o.limit))
 	case o.count && pipe != nil:
 		return failure.Hint(app.UsageError("--count does not go with a pipeline"), "end it with | count")
 	case f == formatExport && (o.count || pipe != nil && pipe.Tabular()):
@@ -298,7 +303,11 @@ func (o *searchOptions) query(expr string, now time.Time, zone *time.Location) (
 		return then(q, "histogram", o.histogram, "histogram "+o.histogram)
 	}
 	if o.top != "" {
-		return then(q, "top", o.top, "top 20 "+o.top)
+		n := 20
+		if o.limit > 0 {
+			n = o.limit
+		}
+		return then(q, "top", o.top, fmt.Sprintf("top %d %s", n, o.top))
 	}
 	return q, nil
 }
