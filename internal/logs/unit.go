@@ -25,7 +25,6 @@ type unit struct {
 	loose    []event.Record
 	sequence int // in the order of dispatch
 	rank     int // of its source's records among each other
-	err      error
 }
 
 // openSegment is a segment whose blocks are being searched. The last of them

@@ -19,7 +19,6 @@ import (
 type collectOptions struct {
 	once, follow bool
 	since        string
-	all          bool
 }
 
 func newCollect(a *app.App) *cobra.Command {

@@ -78,7 +78,6 @@ type textPrinter struct {
 	context bool
 	quiet   bool
 	colored []*match.Matcher
-	line    []byte
 	started bool
 }
 
@@ -97,7 +96,7 @@ func (p *textPrinter) match(m engine.Match) error {
 		} else {
 			text = nil
 		}
-		if p.source {
+		if p.source || m.Binary {
 			mark := ": "
 			if m.Context {
 				mark = "- "
