@@ -225,7 +225,8 @@ func (b *Block) column(i int) (*packedColumn, error) {
 	u := func(k int) int { return int(binary.LittleEndian.Uint32(e[4*k:])) }
 	*c = packedColumn{frame: u(0), from: u(1), size: u(2), known: true}
 	c.min, c.max, c.run, c.dots = u(3), u(4), u(6), u(7)
-	c.address, c.dictionary = u(5) == flagAddress, u(5) == flagDictionary
+	packing := u(5) &^ flagOdd
+	c.address, c.dictionary, c.odd = packing == flagAddress, packing == flagDictionary, u(5)&flagOdd != 0
 	c.bytes = [2]uint64{binary.LittleEndian.Uint64(e[32:]), binary.LittleEndian.Uint64(e[40:])}
 	if c.frame < 0 || c.frame >= len(b.frames) || c.from < 0 || c.size < 0 || int64(c.from)+int64(c.size) > b.frames[c.frame].size {
 		return nil, corrupt(b.info.offset, "a column is beyond its frame")

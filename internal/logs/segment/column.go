@@ -14,6 +14,9 @@ type stamp struct {
 	bytes    [2]uint64 // which bytes of ASCII occur; bit 127 stands for all others too
 	dots     int       // the most dots in a run of digits and dots
 	address  bool      // all are IPv4 addresses in dotted decimal
+	// odd says that a run of digits and dots has three dots or more and is no
+	// address. Without that, the addresses within values are in the filter.
+	odd bool
 }
 
 // column holds the values of one place of a template, in the order of its
@@ -110,12 +113,13 @@ func appendAddress(dst []byte, a []byte) []byte {
 	return dst
 }
 
-func (c *column) add(v []byte) {
+// add adds a value, and reports whether it may have an address within.
+func (c *column) add(v []byte) bool {
 	if len(c.data) == 0 {
 		c.min, c.address = len(v), true
 	}
 	c.min, c.max = min(c.min, len(v)), max(c.max, len(v))
-	lo, hi, run, longest, dots := c.bytes[0], c.bytes[1], 0, c.run, 0
+	lo, hi, run, longest, dots, most := c.bytes[0], c.bytes[1], 0, c.run, 0, 0
 	for _, b := range v {
 		switch classes[b] {
 		case digit:
@@ -123,7 +127,7 @@ func (c *column) add(v []byte) {
 		case joint:
 			if run = 0; b == '.' {
 				dots++
-				c.dots = max(c.dots, dots)
+				most = max(most, dots)
 			} else {
 				dots = 0
 			}
@@ -144,7 +148,9 @@ func (c *column) add(v []byte) {
 	c.bytes, c.run = [2]uint64{lo, hi}, longest
 	c.count++
 	c.address = c.address && isAddress(v)
+	c.dots = max(c.dots, most)
 	c.data = append(append(c.data, v...), '\n')
+	return most >= 3
 }
 
 // has says whether values may have every byte of text, in either case if fold,
@@ -200,6 +206,31 @@ func (s *stamp) kind() int {
 		return 2
 	}
 	return 3
+}
+
+// within calls fn with the addresses that are part of a value, and reports
+// whether all its runs of digits and dots with at least three dots are such.
+func within(v []byte, fn func(address []byte)) (all bool) {
+	all = true
+	for i := 0; i < len(v); {
+		if classes[v[i]] != digit && v[i] != '.' {
+			i++
+			continue
+		}
+		from := i
+		for i < len(v) && (classes[v[i]] == digit || v[i] == '.') {
+			i++
+		}
+		run := bytes.Trim(v[from:i], ".")
+		switch {
+		case bytes.Count(v[from:i], []byte{'.'}) < 3:
+		case isAddress(run):
+			fn(run)
+		default:
+			all = false
+		}
+	}
+	return all
 }
 
 // isAddress says whether v is an IPv4 address of four decimal numbers without

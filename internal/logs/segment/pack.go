@@ -154,6 +154,7 @@ const (
 	columnSize     = 8*4 + 2*8
 	flagAddress    = 1
 	flagDictionary = 2
+	flagOdd        = 0x100 // beside the others
 )
 
 // columns packs the columns in frames, those of a kind together.
@@ -170,6 +171,9 @@ func (p *packer) columns(b *builder) (map[*column]place, []section) {
 	frame := p.buf[:0]
 	for i, c := range all {
 		data, flag := c.packed()
+		if c.odd {
+			flag |= flagOdd
+		}
 		// Addresses are looked for most often: they have frames of their own.
 		apart := i > 0 && c.address != all[i-1].address
 		if len(frame) > targetFrame/4 && (apart || len(frame)+len(data) > targetFrame) {

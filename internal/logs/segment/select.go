@@ -206,7 +206,10 @@ func (b *Block) possible(q *Search, t *packedTemplate, w way, fold bool) (bool, 
 		if fold && hasLetter(c.text) {
 			continue
 		}
-		if col.address && c.relation != equal && isAddress(c.text) {
+		if !col.odd && c.relation != equal && isAddress(c.text) {
+			if !col.address { // it may be anywhere in a value
+				c.relation = contains
+			}
 			if ok := b.addressProbed(q, c); !ok {
 				return false, nil
 			}

@@ -196,7 +196,9 @@ func (b *builder) add(r event.Record) {
 			c.data = append(b.free[last], c.data...)
 			b.free, b.freed = b.free[:last], b.freed-cap(c.data)
 		}
-		c.add(val)
+		if c.add(val) && !within(val, func(a []byte) { b.values.add(hashValue(a)) }) {
+			c.odd = true
+		}
 		b.values.add(hashValue(val))
 	}
 	b.finish(t, out, r.Raw)
