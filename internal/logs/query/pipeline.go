@@ -117,6 +117,9 @@ func (p *Pipeline) Result() (Table, error) {
 	}
 	t := p.table
 	t.Columns = p.columns
+	if t.Rows == nil {
+		t.Rows = [][]Value{} // a list in JSON, too
+	}
 	t.Partial, t.Why = len(p.reasons) > 0, strings.Join(p.reasons, "; ")
 	return t, nil
 }
