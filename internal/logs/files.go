@@ -1,10 +1,12 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"math"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,13 +35,23 @@ const sampleSize = 64 << 10
 // searches the store; matches come in the order of paths and lines.
 func SearchFiles(ctx context.Context, f FileOptions, o Options, emit func(Match) error) (r Report, err error) {
 	fl := &fileLines{opts: &f, parsed: o.Query.FieldsNeeded() || o.Since != math.MinInt64 || o.Until != math.MaxInt64, since: o.Since, until: o.Until, files: map[string]*fileOrigin{}}
-	if fl.parsed || o.Parse {
+	pipe := o.Query.Pipeline()
+	if fl.parsed || o.Parse || pipe != nil && pipe.Counting() != query.CountTotal {
 		if fl.formats, err = f.Formats(); err != nil {
 			return r, err
 		}
+		if slices.Contains(f.Paths, stdin) && f.Stdin != nil {
+			var seen bytes.Buffer
+			fl.stdin = grep.Beginning(io.TeeReader(f.Stdin, &seen), sampleSize)
+			f.Stdin = io.MultiReader(&seen, f.Stdin)
+		}
 	}
 	g := grep.Options{Paths: f.Paths, Stdin: f.Stdin, Text: f.Text, Hidden: f.Hidden, Recursive: true, Before: o.Before, After: o.After, Limit: int64(o.Limit), Workers: o.Workers}
-	t := taker{opts: &o, report: &r, emit: emit}
+	binary := false
+	t := taker{opts: &o, report: &r, emit: func(m Match) error {
+		m.Binary = binary
+		return emit(m)
+	}}
 	t.begin()
 	t.limit = 0 // package grep counts: it gives what follows the last match, too
 	g.Count = t.pipe == nil && o.CountOnly
@@ -55,7 +67,7 @@ func SearchFiles(ctx context.Context, f FileOptions, o Options, emit func(Match)
 			r.Matches += h.Count
 			return nil
 		}
-		if h.Binary {
+		if binary = h.Binary; binary {
 			h.Line = []byte("binary file matches (--text shows its lines)")
 		}
 		reader.event(&ev, h.Path, h.Line)
@@ -63,7 +75,7 @@ func SearchFiles(ctx context.Context, f FileOptions, o Options, emit func(Match)
 			if t.pipe != nil {
 				return nil
 			}
-			return emit(Match{&ev, true, h.Gap})
+			return emit(Match{Event: &ev, Context: true, Apart: h.Gap})
 		}
 		t.left = h.Gap
 		return t.found(&ev)
@@ -78,12 +90,16 @@ func SearchFiles(ctx context.Context, f FileOptions, o Options, emit func(Match)
 	return r, err
 }
 
+// stdin is the path of what is read from there.
+const stdin = "-"
+
 // fileLines knows where lines of plain files come from.
 type fileLines struct {
 	opts         *FileOptions
 	parsed       bool // times and fields decide about lines
 	since, until int64
 	formats      *format.Set
+	stdin        []byte // the beginning of its text
 
 	mu    sync.Mutex
 	files map[string]*fileOrigin
@@ -108,12 +124,12 @@ func (f *fileLines) of(path string) *fileOrigin {
 		return o
 	}
 	var sample []byte
-	if file, err := os.Open(path); err == nil && path != "-" {
+	if path == stdin {
+		sample = f.stdin
+	} else if file, err := os.Open(path); err == nil {
 		if st, err := file.Stat(); err == nil && st.Mode().IsRegular() {
 			o.mod = st.ModTime()
-			sample = make([]byte, min(sampleSize, st.Size()))
-			n, _ := io.ReadFull(file, sample)
-			sample = sample[:n]
+			sample = grep.Beginning(file, sampleSize)
 		}
 		file.Close()
 	}

@@ -50,6 +50,9 @@ type Options struct {
 // Match is a record that was found, or one beside it.
 type Match struct {
 	*event.Event
+	// Binary says that a binary file matches, which is all that is known: the
+	// record says so, too.
+	Binary bool
 	// Context says that it is no match, but near one.
 	Context bool
 	// Apart says that records were left out between the one before and this one.

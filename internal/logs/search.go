@@ -204,7 +204,7 @@ func (s *searcher) release(before int64) error {
 			}
 			apart := s.last.origin != nil && !s.last.isBefore(h.spot)
 			s.last = h.spot
-			if err := s.give(Match{h.event, h.context, apart}); err != nil {
+			if err := s.give(Match{Event: h.event, Context: h.context, Apart: apart}); err != nil {
 				return err
 			}
 			if !h.context && s.opts.Limit > 0 {
@@ -229,7 +229,7 @@ func (s *searcher) rest(behind []hit) error {
 		}
 		apart := !s.last.isBefore(h.spot)
 		s.last = h.spot
-		if err := s.give(Match{h.event, true, apart}); err != nil {
+		if err := s.give(Match{Event: h.event, Context: true, Apart: apart}); err != nil {
 			return err
 		}
 	}

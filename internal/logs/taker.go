@@ -85,13 +85,13 @@ func (t *taker) found(e *event.Event) error {
 	}
 	apart := t.left
 	for _, b := range t.before {
-		if err := t.emit(Match{b, true, apart}); err != nil {
+		if err := t.emit(Match{Event: b, Context: true, Apart: apart}); err != nil {
 			return err
 		}
 		apart = false
 	}
 	t.before, t.left, t.after = t.before[:0], false, t.opts.After
-	if err := t.emit(Match{e, false, apart}); err != nil {
+	if err := t.emit(Match{Event: e, Apart: apart}); err != nil {
 		return err
 	}
 	if t.limit > 0 {

@@ -28,6 +28,9 @@ const (
 // headBytes is how much of a file decides about what it holds.
 const headBytes = 64 << 10
 
+// sniffBytes is what tells compressed files; more may be long in coming.
+const sniffBytes = 10
+
 // sniff tells what a file holds by its first bytes.
 func sniff(head []byte) content {
 	switch {
@@ -44,6 +47,27 @@ func sniff(head []byte) content {
 		return contentBinary
 	}
 	return contentText
+}
+
+// Beginning returns the first bytes of a file, n at most; of a compressed one,
+// of its text. Of a pipe it is what comes at once. What cannot be read is left
+// out: whoever searches the file says so.
+func Beginning(r io.Reader, n int) []byte {
+	head := make([]byte, headBytes)
+	k, _ := fill(r, head, sniffBytes)
+	head = head[:k]
+	kind := sniff(head)
+	if kind == contentText || kind == contentBinary {
+		return head[:min(n, k)]
+	}
+	unpacked, release, err := unpack(io.MultiReader(bytes.NewReader(head), r), kind)
+	if err != nil {
+		return nil
+	}
+	defer release()
+	text := make([]byte, n)
+	k, _ = io.ReadFull(unpacked, text)
+	return text[:k]
 }
 
 // maxDictionary is the memory that a compressed file may ask for: xz -9 asks

@@ -106,7 +106,7 @@ func (w *worker) part() error {
 func (w *worker) whole(r io.Reader, stream bool) error {
 	enough := headBytes
 	if stream {
-		enough = 10 // what tells compressed files; more may be long in coming
+		enough = sniffBytes
 	}
 	head, err := w.readHead(r, enough)
 	kind := sniff(head)
