@@ -23,6 +23,10 @@ type outbox struct {
 	err     error
 }
 
+// recordBytes is about what a record takes beside its text: of a file of empty
+// lines that is nearly everything.
+const recordBytes = 48
+
 // sending is a batch on its way.
 type sending struct {
 	Batch
@@ -44,7 +48,7 @@ func (o *outbox) add(m *meter, n int, b Batch) {
 	if o.err != nil {
 		return
 	}
-	s := sending{Batch: b, meter: m, read: n, bytes: n + len(b.Cursor)}
+	s := sending{Batch: b, meter: m, read: n, bytes: n + len(b.Cursor) + len(b.Records)*recordBytes}
 	o.pending = append(o.pending, s)
 	o.bytes += s.bytes
 	o.change.Broadcast()

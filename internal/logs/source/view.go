@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"unicode/utf8"
 )
 
 // view is a look into a file whose identity is not known yet.
@@ -157,17 +158,34 @@ func (v *view) sharedWith(w *view) (n int64, same, whole bool, err error) {
 	return n, same, whole, err
 }
 
-// isBinary reports whether the content is none of a text.
+// isBinary reports whether the content is none of a text. A few NULs and other
+// control characters make none of a log: whoever gets them into its first line
+// must not keep the rest of the file from being read. So it takes a third of the
+// content that no text has; bytes that are no UTF-8 count where there are NULs,
+// which text in an older encoding does not have.
 func isBinary(head []byte) bool {
 	head = bytes.TrimLeft(head, "\x00")
-	odd := 0
-	for _, c := range head {
-		switch {
-		case c == 0:
-			return true
-		case c < 0x20 && (c < '\a' || c > '\r') && c != 0x1b || c == 0x7f:
-			odd++
+	odd, foreign, nuls := 0, 0, 0
+	for i := 0; i < len(head); {
+		c := head[i]
+		if c < utf8.RuneSelf {
+			if c == 0 {
+				nuls++
+			}
+			if c < 0x20 && (c < '\a' || c > '\r') && c != 0x1b || c == 0x7f {
+				odd++
+			}
+			i++
+			continue
 		}
+		r, n := utf8.DecodeRune(head[i:])
+		if r == utf8.RuneError && n == 1 && utf8.FullRune(head[i:]) {
+			foreign++
+		}
+		i += n
 	}
-	return odd*10 > len(head)
+	if nuls > 0 {
+		odd += foreign
+	}
+	return odd*3 > len(head)
 }
