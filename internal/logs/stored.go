@@ -13,6 +13,7 @@ import (
 // corpus has the others all the same.
 func Stored(ctx context.Context, snap *store.Snapshot) (*Corpus, error) {
 	c := new(Corpus)
+	files := &pool{max: maxOpenFiles}
 	for i := range snap.Segments {
 		s := &snap.Segments[i]
 		c.Segments = append(c.Segments, Segment{
@@ -20,7 +21,13 @@ func Stored(ctx context.Context, snap *store.Snapshot) (*Corpus, error) {
 			Origin:  s.Origin,
 			MinTime: s.MinTime, MaxTime: s.MaxTime,
 			Order: s.ID,
-			Open:  func(ctx context.Context) (Data, error) { return s.Open(ctx) },
+			Open: func(ctx context.Context) (Data, error) {
+				data, err := s.Open(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return files.add(data, func() (Data, error) { return s.Open(ctx) }), nil
+			},
 		})
 	}
 	at := map[event.Origin]int{}
