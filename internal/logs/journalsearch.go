@@ -13,31 +13,40 @@ import (
 	"github.com/mobileops/mobileops/internal/logs/query"
 )
 
-// FillJournal finds the fields of a record of the journal.
-func FillJournal(e *event.Event) { journal.Fill(e) }
+// JournalOptions say which journals are searched.
+type JournalOptions struct {
+	Paths  []string // files, and directories of them
+	Follow bool     // go on with what is written until the context ends
+	// KeepAll finds also what journalctl leaves out where files disagree about
+	// the order of entries.
+	KeepAll bool
+}
 
 // SearchJournal searches files and directories of the systemd journal as
-// Search searches the store; with follow it goes on with what is written until
-// the context ends.
-func SearchJournal(ctx context.Context, paths []string, follow bool, o Options, emit func(Match) error) (r Report, err error) {
-	set, err := journal.Open(journal.Options{Report: func(err error) {
+// Search searches the store.
+func SearchJournal(ctx context.Context, j JournalOptions, o Options, emit func(Match) error) (r Report, err error) {
+	set, err := journal.Open(journal.Options{KeepAll: j.KeepAll, Report: func(err error) {
 		name := "the journal"
 		var bad *journal.CorruptError
 		if errors.As(err, &bad) {
 			name = bad.File
 		}
 		r.Problems = append(r.Problems, Problem{name, err})
-	}}, paths...)
+	}}, j.Paths...)
 	if err != nil {
 		return r, err
 	}
 	defer set.Close()
-	if len(set.Files()) == 0 && len(r.Problems) == 0 && !follow {
-		return r, failure.Errorf(failure.NotReady, "there is no journal in %s", strings.Join(paths, ", "))
+	if len(set.Files()) == 0 && len(r.Problems) == 0 && !j.Follow {
+		return r, failure.Errorf(failure.NotReady, "there is no journal in %s", strings.Join(j.Paths, ", "))
 	}
-	t := taker{opts: &o, report: &r, emit: emit, eval: o.Query.NewEvaluator(), fill: journal.Fill}
+	fill := journal.Fill
+	if o.Fill != nil {
+		fill = o.Fill(JournalFormat)
+	}
+	t := taker{opts: &o, report: &r, emit: emit, eval: o.Query.NewEvaluator(), fill: fill}
 	t.begin()
-	so := journal.SearchOptions{Need: o.Query.Need(), Follow: follow}
+	so := journal.SearchOptions{Need: o.Query.Need(), Follow: j.Follow}
 	if o.Since > 0 {
 		so.Since = o.Since
 	}
@@ -64,7 +73,7 @@ func SearchJournal(ctx context.Context, paths []string, follow bool, o Options, 
 		if raw, err = e.AppendRecord(raw[:0]); err != nil {
 			return nil // reported; the rest of the entry is not to be trusted
 		}
-		ev = event.Event{Record: event.Record{Time: e.Time(), Clock: event.ClockExact, Raw: raw}, Origin: &origin, Text: journal.Text(raw), Fill: journal.Fill}
+		ev = event.Event{Record: event.Record{Time: e.Time(), Clock: event.ClockExact, Raw: raw}, Origin: &origin, Text: journal.Text(raw), Fill: fill}
 		return t.event(&ev)
 	})
 	return r, t.end(err)

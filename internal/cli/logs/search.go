@@ -164,7 +164,7 @@ func runSearch(ctx context.Context, a *app.App, o *searchOptions, args []string)
 	}
 	since, until := q.TimeRange()
 	opts.Since, opts.Until = max(opts.Since, since), min(opts.Until, until)
-	opts.Fill = fillOf
+	opts.Fill = func(name string) func(*event.Event) { return engine.Fields(format.Builtin, name) }
 	if err := o.fits(a.Streams.Format, q); err != nil {
 		return err
 	}
@@ -376,7 +376,7 @@ func nanoseconds(t time.Time) int64 {
 func (o *searchOptions) search(ctx context.Context, a *app.App, opts engine.Options, paths []string, zone *time.Location, p printer) (engine.Report, error) {
 	switch {
 	case len(o.journal) > 0:
-		return engine.SearchJournal(ctx, o.journal, o.follow, opts, p.match)
+		return engine.SearchJournal(ctx, engine.JournalOptions{Paths: o.journal, Follow: o.follow, KeepAll: a.Streams.Format != formatExport}, opts, p.match)
 	case o.files:
 		return engine.SearchFiles(ctx, engine.FileOptions{Paths: paths, Stdin: a.Streams.In, Text: o.text, Hidden: o.hidden, Zone: zone, Formats: format.Builtin}, opts, p.match)
 	}
@@ -476,21 +476,4 @@ func verdict(a *app.App, q *query.Query, r engine.Report) error {
 		return nil
 	}
 	return failure.Silent(kind)
-}
-
-// fillOf returns what finds the fields of events of a format. The formats are
-// read when the first event is asked.
-func fillOf(name string) func(*event.Event) {
-	if name == engine.JournalFormat {
-		return engine.FillJournal
-	}
-	return func(e *event.Event) {
-		if set, err := format.Builtin(); err == nil {
-			if f, ok := set.Lookup(name); ok {
-				f.Fill(e)
-				return
-			}
-		}
-		e.Message, e.Severity = e.Raw, event.NoSeverity
-	}
 }
