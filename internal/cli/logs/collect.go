@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -146,6 +147,9 @@ func runCollect(ctx context.Context, a *app.App, o *collectOptions, args []strin
 	if done.Recovery.Cut > 0 {
 		a.Streams.Notice("mobileops: logs collect: a process that died had left %d bytes that were never acknowledged; they are read again from their source", done.Recovery.Cut)
 	}
+	for _, d := range done.Recovery.Locked {
+		a.Streams.Notice("mobileops: logs collect: a process that was killed left %s, which only those in logs.recipients can read: it is kept in %s, and what is in it is read again from its source", ui.Escape(d.File), ui.Escape(filepath.Join(s.Dir(), "damaged")))
+	}
 	for _, d := range done.Recovery.Damage {
 		a.Streams.Notice("mobileops: logs collect: records in the write-ahead log were lost: %s", ui.Escape(d.String()))
 	}
@@ -159,7 +163,7 @@ func runCollect(ctx context.Context, a *app.App, o *collectOptions, args []strin
 	if o.follow && ctx.Err() != nil {
 		return app.EndedBy(signals)
 	}
-	if done.Incomplete() || len(done.Recovery.Damage) > 0 {
+	if done.Incomplete() || len(done.Recovery.Damage)+len(done.Recovery.Locked) > 0 {
 		return failure.Silent(failure.Incomplete)
 	}
 	return nil

@@ -208,6 +208,13 @@ func (c *change) consumeNext(ctx context.Context) ([]Damage, error) {
 	}
 	defer r.close()
 	a, scan, err := s.gather(ctx, r)
+	if errors.Is(err, errLocked) && s.writesOnly() {
+		whole := Damage{File: missingGeneration(n).File, Length: r.size}
+		if err := s.keepDamaged(n); err != nil {
+			return nil, err
+		}
+		return nil, c.commit(ctx, &operation{generation: n, records: []*Record{{Kind: KindDamaged, Time: c.now.UnixNano(), Damage: &whole}}})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", walPath(s, n), err)
 	}

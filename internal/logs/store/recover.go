@@ -107,6 +107,9 @@ func (w *Writer) replay(ctx context.Context, n uint64, newest bool) error {
 			return nil
 		})
 	})
+	if errors.Is(err, errLocked) && s.writesOnly() {
+		return w.passOver(r, newest)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", walPath(s, n), err)
 	}
@@ -116,6 +119,22 @@ func (w *Writer) replay(ctx context.Context, n uint64, newest bool) error {
 		return nil
 	}
 	return w.resume(r, scan, raw, since)
+}
+
+// passOver leaves a generation alone that nobody here can read: it is kept for
+// those who can, and what is in it is read from its sources again, because its
+// cursors do not count.
+func (w *Writer) passOver(r *walReader, newest bool) error {
+	w.recovery.Locked = append(w.recovery.Locked, Damage{File: missingGeneration(r.place.generation).File, Length: r.size})
+	if !newest {
+		return nil
+	}
+	g, err := w.store.createGeneration(w.id, r.place.generation+1)
+	if err != nil {
+		return err
+	}
+	w.open, w.raw, w.since = g, 0, 0
+	return nil
 }
 
 // resume opens the newest generation for appending, or begins another one when

@@ -248,7 +248,8 @@ func (v *verification) operation(op *operation, size int64) bool {
 			if r.Damage.Length == 0 {
 				v.note("%s was gone when segments were to be made of it: its records are lost, unless their source still has them", r.Damage.File)
 			} else {
-				v.note("records were lost: %v (kept as damaged/%s)", r.Damage, strings.TrimPrefix(r.Damage.File, "wal/"))
+				v.note("%d bytes from byte %d of %s on could not be read when segments were made of it, for damage or for want of a key: their records are lost, unless their source still had them (it is kept as damaged/%s)",
+					r.Damage.Length, r.Damage.Offset, r.Damage.File, strings.TrimPrefix(r.Damage.File, "wal/"))
 			}
 		case KindSealed:
 			v.Seals++

@@ -20,6 +20,17 @@ import (
 
 const walKeySize = 32
 
+// errLocked is for a generation that this host cannot read, and never could but
+// in the process that wrote it.
+var errLocked = failure.New(failure.NotReady, "the write-ahead log is encrypted, and there is no key to open it")
+
+// writesOnly says that what is collected here is for readers elsewhere. A
+// generation of a collector that was killed is one that nobody here can read;
+// waiting for a key would end collecting for good.
+func (s *Store) writesOnly() bool {
+	return len(s.opts.Recipients) > 0 && len(s.opts.Identities) == 0
+}
+
 func (p place) sealContext() string {
 	return fmt.Sprintf("mobileops logs wal %d of store %s", p.generation, p.store)
 }
@@ -91,7 +102,7 @@ func (s *Store) openWALKey(p place, sealed []byte) (cipher.AEAD, error) {
 		return aead, nil
 	}
 	if len(s.opts.Identities) == 0 {
-		return nil, failure.Hint(failure.New(failure.NotReady, "the write-ahead log is encrypted, and there is no key to open it"),
+		return nil, failure.Hint(errLocked,
 			"name a key file: logs.identities in the configuration")
 	}
 	o, err := seal.Open(bytes.NewReader(sealed), int64(len(sealed)), p.sealContext(), s.opts.Identities)

@@ -46,6 +46,10 @@ type flush struct {
 type Recovery struct {
 	Cut    int64    // bytes of a last frame that was not written to its end, and was never acknowledged
 	Damage []Damage // where records were lost
+	// Locked are generations that a killed collector left and that cannot be
+	// read here, for want of a key. They are kept in damaged/; their records are
+	// read again from their sources.
+	Locked []Damage
 }
 
 // Writer takes the lock "logs" and brings the write-ahead log into order. When
