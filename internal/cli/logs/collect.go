@@ -133,6 +133,10 @@ func runCollect(ctx context.Context, a *app.App, o *collectOptions, args []strin
 			a.Streams.Notice("mobileops: logs collect: %s", ui.Escape(fmt.Sprintf(format, args...)))
 		},
 	}
+	if !o.follow {
+		// Somebody waits: what is written at this moment is waited for, not long.
+		opts.Reading.Idle = time.Second
+	}
 	counters := &collecting{}
 	opts.Watch = counters.set
 	bar := a.Streams.Progress("collecting", counters.read)

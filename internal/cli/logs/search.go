@@ -66,6 +66,9 @@ What was collected is searched, see mobileops logs collect. --journal reads
 files of the systemd journal instead, --files plain and compressed files, as
 they are.
 
+Records are in the order of their times, those with -A, -B and -C too, which are
+of the same source.
+
 Text output has the records as they were written, so that it can be piped as
 those of grep; those of the journal are shown in short form. On a terminal each
 line is headed by its source when there are several.`,
