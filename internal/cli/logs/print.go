@@ -52,13 +52,18 @@ func printerOf(a *app.App, o *searchOptions, q *query.Query) printer {
 	case formatExport:
 		return &exportPrinter{output: out}
 	}
-	p := &textPrinter{output: out, theme: s.Theme(), source: o.withSource || s.OutTTY && !o.noSource, context: o.before+o.after+o.both > 0, quiet: s.Quiet}
+	p := &textPrinter{output: out, theme: s.Theme(), source: o.withSource || s.OutTTY && !o.noSource && !o.oneSource(), context: o.before+o.after+o.both > 0, quiet: s.Quiet}
 	if s.Color {
 		for _, h := range q.Highlights() {
 			p.colored = append(p.colored, h.NewMatcher())
 		}
 	}
 	return p
+}
+
+// oneSource says that all records are of a source that was named.
+func (o *searchOptions) oneSource() bool {
+	return len(o.journal) > 0 || len(o.sources) == 1 && !strings.Contains(o.sources[0], "*")
 }
 
 // output is what printers share.

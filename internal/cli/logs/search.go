@@ -71,7 +71,7 @@ of the same source.
 
 Text output has the records as they were written, so that it can be piped as
 those of grep; those of the journal are shown in short form. On a terminal each
-line is headed by its source when there are several.`,
+line is headed by its source, but for a journal or when one source is asked for.`,
 		Example: `
 mobileops logs search 203.0.113.77                       # an address, everywhere
 mobileops logs search 'Failed password' --since 24h --count
