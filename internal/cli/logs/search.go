@@ -16,7 +16,6 @@ import (
 	"github.com/mobileops/mobileops/internal/logs/format"
 	"github.com/mobileops/mobileops/internal/logs/query"
 	"github.com/mobileops/mobileops/internal/logs/store"
-	"github.com/mobileops/mobileops/internal/seal"
 	"github.com/mobileops/mobileops/internal/ui"
 	"github.com/spf13/cobra"
 )
@@ -406,6 +405,9 @@ func (o *searchOptions) search(ctx context.Context, a *app.App, opts engine.Opti
 		return engine.Follow(ctx, snap, corpus, opts, p.match)
 	}
 	report, serr := engine.Search(ctx, corpus, opts, p.match)
+	if report.Matches == 0 && serr == nil && len(o.sources) > 0 {
+		o.noticeSources(ctx, a, s)
+	}
 	if err != nil {
 		report.Problems = append(report.Problems, engine.Problem{Name: "the write-ahead log", Err: err})
 	}
@@ -422,61 +424,4 @@ func wanted(o *engine.Options) store.Range {
 		r.Until-- // inclusive there
 	}
 	return r
-}
-
-// keyless says that a problem is that there is no key, or not the right one.
-func keyless(p engine.Problem) bool {
-	return failure.KindOf(p.Err) == failure.NotReady || errors.Is(p.Err, seal.ErrNoKey)
-}
-
-// locked returns how many of the problems are that there is no key.
-func locked(r engine.Report) (n int) {
-	for _, p := range r.Problems {
-		if keyless(p) {
-			n++
-		}
-	}
-	return n
-}
-
-// verdict says what could not be searched, and turns the result into a status.
-func verdict(a *app.App, q *query.Query, r engine.Report) error {
-	kind := failure.None
-	if r.Matches == 0 {
-		kind = failure.No
-		for _, note := range q.Notes() {
-			a.Streams.Notice("mobileops: logs search: %s", note)
-		}
-	}
-	others, shut := 0, locked(r)
-	for _, p := range r.Problems {
-		k := failure.Incomplete
-		if errors.Is(p.Err, store.ErrTampered) {
-			k = failure.Untrustworthy
-		} else if keyless(p) {
-			k = failure.NotReady
-		}
-		kind = failure.Worse(kind, k)
-		if k == failure.NotReady {
-			if shut > 0 { // they are all the same: one stands for them
-				a.Streams.Notice("mobileops: logs search: %s not searched: %s", ui.Plural(int64(shut), "part was", "parts were"), ui.Escape(p.Err.Error()))
-				shut = 0
-			}
-			continue
-		}
-		if others++; others <= 20 {
-			a.Streams.Notice("mobileops: logs search: %s", ui.Escape(p.Error()))
-		}
-	}
-	if others > 20 {
-		a.Streams.Notice("mobileops: logs search: %d more could not be searched", others-20)
-	}
-	if r.Table != nil && r.Table.Partial {
-		a.Streams.Notice("mobileops: logs search: the table is not whole: %s", r.Table.Why)
-		kind = failure.Worse(kind, failure.Incomplete)
-	}
-	if kind == failure.None {
-		return nil
-	}
-	return failure.Silent(kind)
 }

@@ -167,7 +167,8 @@ func TestKillLosesAndDoublesNothing(t *testing.T) {
 	checkNumbered(t, s, acked)
 	r := clean(t, s)
 	t.Logf("%d kills; %v acknowledged; %d segments, %d merged, %d removed, %d seals, %d leaves", kills, acked, r.Segments, r.Merged, r.Removed, r.Seals, r.Leaves)
-	if acked["a"] < 20*kills || !testing.Short() && (r.Merged == 0 || r.Removed == 0 || r.Seals < 2) {
+	// The short run is that of the race detector, which takes its time.
+	if acked["a"] < kills || !testing.Short() && (acked["a"] < 20*kills || r.Merged == 0 || r.Removed == 0 || r.Seals < 2) {
 		t.Error("too little happened for the kills to prove much")
 	}
 	names, err := readNames(s.segmentDir())
