@@ -141,6 +141,9 @@ func (w *worker) keep(f *found, u *unit, r *event.Record, at spot, context bool)
 }
 
 func (w *worker) inBlock(u *unit, f *found) error {
+	if !u.file.reader.Possible(u.block, w.need) {
+		return nil
+	}
 	if err := w.block.Load(u.file.reader, u.block); err != nil {
 		return err
 	}

@@ -130,6 +130,9 @@ func (p *packer) block(b *builder) blockInfo {
 			dict = binary.LittleEndian.AppendUint64(dict, c.bytes[1])
 		}
 	}
+	if b.whole != nil { // whose records may have anything
+		info.values = stamp{max: math.MaxInt32, run: math.MaxInt32, dots: math.MaxInt32, bytes: [2]uint64{math.MaxUint64, math.MaxUint64}}
+	}
 	info.columns = p.addQuick(dict)
 	p.buf = dict
 

@@ -256,14 +256,32 @@ func (q *Search) addresses(c constraint) *addresses {
 	return out
 }
 
+// Possible says whether block i of a segment can have what is looked for, as far
+// as the index tells.
+func (r *Reader) Possible(i int, q *Search) bool {
+	for _, clause := range q.clauses {
+		if !slices.ContainsFunc(clause, func(m *matcher) bool {
+			return m.constant || len(m.text) == 0 || m.timely || m.within(&r.blocks[i])
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
 // inside says whether a literal may begin within a value of the block, as far
 // as the index tells.
 func (b *Block) inside(m *matcher) bool {
 	if m.block != b.info {
-		text, v := m.text[:m.leading], &b.info.values
-		m.block, m.inside = b.info, partOfAddress(text) || len(text) <= v.max && v.has(text, m.fold)
+		m.block, m.inside = b.info, m.within(b.info)
 	}
 	return m.inside
+}
+
+// within says whether the literal may begin within a value of a block.
+func (m *matcher) within(b *blockInfo) bool {
+	text := m.text[:m.leading]
+	return len(text) > 0 && (partOfAddress(text) || len(text) <= b.values.max && b.values.has(text, m.fold))
 }
 
 // partOfAddress says whether text may be part of an IPv4 address.

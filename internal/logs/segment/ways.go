@@ -24,20 +24,31 @@ type matcher struct {
 	// Bytes of a template at which the literal may begin; outside, if no value of
 	// a block can contain the beginning.
 	begins, outside [256]bool
+	// constant says that it may begin in constant text: that has no digits, and
+	// goes over to a value behind a delimiter or one of _-.# only.
+	constant bool
 	// What Block.inside found of the block that it was asked for last.
 	block  *blockInfo
 	inside bool
 	// Where in a time of each layout the literal may begin.
-	times [len(layouts)][]int
+	times  [len(layouts)][]int
+	timely bool // in any
 	// Room for the way that is being tried.
 	constraints []constraint
 }
 
 func newMatcher(text []byte, fold bool) *matcher {
 	m := &matcher{text: text, fold: fold, leading: token(text)}
+	for i, c := range text {
+		if k := classes[c]; k == digit || k == reserved {
+			break
+		} else if k != letter || i == len(text)-1 {
+			m.constant = true
+		}
+	}
 	m.begins[placeVariable], m.begins[placeTime], m.begins[placeAddress] = true, true, true
 	for c := range m.begins {
-		m.begins[c] = m.begins[c] || len(text) > 0 && m.same(byte(c), text[0])
+		m.begins[c] = m.begins[c] || m.constant && m.same(byte(c), text[0])
 	}
 	m.outside = m.begins
 	m.outside[placeVariable], m.outside[placeAddress] = false, false
@@ -45,6 +56,7 @@ func newMatcher(text []byte, fold bool) *matcher {
 		for from := range textLen(layouts[id]) {
 			if id.couldBe(text, from) {
 				m.times[id] = append(m.times[id], from)
+				m.timely = true
 			}
 		}
 	}
