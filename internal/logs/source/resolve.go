@@ -251,11 +251,15 @@ func unpackable(v *view) error {
 	return v.err
 }
 
+// displaced reports whether a file has no place: none was found by this look, or
+// reading found meanwhile that something else is there now. t.mu is held.
+func (r *resolution) displaced(t *file) bool { return r.here[t] == nil || t.cur.Detached }
+
 // orphan finds the file without a place that v is the continuation of.
 func (r *resolution) orphan(v *view, related []*file) (best *file, writing bool) {
 	for _, t := range related {
 		t.mu.Lock()
-		if r.here[t] == nil && t.f == nil && t.cur.Offset > 0 && t.kind() == v.spec.Kind &&
+		if r.displaced(t) && t.f == nil && t.cur.Offset > 0 && t.kind() == v.spec.Kind &&
 			// A few bytes that are the same do not make a new file an old one.
 			(v.rotated || v.packed != "" || t.cur.Offset >= printBytes && !t.cur.Detached || t.cur.Ino == v.ino && t.cur.Dev != v.dev) {
 			ok, err := v.continues(&t.cur)
@@ -274,7 +278,7 @@ func (r *resolution) orphan(v *view, related []*file) (best *file, writing bool)
 func (r *resolution) within(v *view, related []*file) (n int64, ok, writing bool) {
 	for _, t := range related {
 		t.mu.Lock()
-		if r.here[t] == nil && t.f == nil && t.cur.Offset > 0 && t.kind() == v.spec.Kind {
+		if r.displaced(t) && t.f == nil && t.cur.Offset > 0 && t.kind() == v.spec.Kind {
 			size, is, err := v.endsWithin(&t.cur, t.head)
 			writing = writing || errors.Is(err, io.ErrUnexpectedEOF)
 			if is {
