@@ -19,7 +19,8 @@ function __mobileops_perform_completion
     __mobileops_debug "last arg: $lastArg"
 
     # Disable ActiveHelp which is not supported for fish shell
-    set -l requestComp "MOBILEOPS_ACTIVE_HELP=0 $args[1] __complete $args[2..-1] $lastArg"
+    set -l words (string escape -- $args)
+    set -l requestComp "MOBILEOPS_ACTIVE_HELP=0 $words[1] __complete $words[2..-1] $lastArg"
 
     __mobileops_debug "Calling $requestComp"
     set -l results (eval $requestComp 2> /dev/null)

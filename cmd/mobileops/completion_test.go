@@ -51,7 +51,7 @@ func (p *typist) screen() string {
 func (p *typist) waits(from int, pattern string) int {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		screen := p.screen()
 		if at := re.FindStringIndex(screen[from:]); at != nil {
 			return from + at[1]

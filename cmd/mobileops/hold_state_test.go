@@ -10,7 +10,7 @@ import (
 )
 
 // holdState is the program hold-state of the scripts: it holds the lease of
-// the script's state directory until it is killed, a minute at most, and makes
+// the script's state directory until it is killed, ten minutes at most, and makes
 // the file "held" as soon as it has it.
 func holdState() {
 	store := state.New(os.Getenv("MOBILEOPS_STATE_DIR"), state.Options{Doing: "a long migration"})
@@ -18,7 +18,7 @@ func holdState() {
 		if err := os.WriteFile("held", nil, 0o600); err != nil {
 			return err
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(10 * time.Minute)
 		return nil
 	})
 	if err != nil {

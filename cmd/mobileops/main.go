@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -30,25 +29,27 @@ func main() {
 	debug.SetGCPercent(300)
 	debug.SetMemoryLimit(memoryLimit)
 	relaxWhenFull()
-	ctx := interruptible(context.Background())
-	os.Exit(cli.Main(ctx, os.Args, ui.System(os.Getenv), os.Getenv))
+	// Asking for signals starts a thread, and meanwhile the commands are made.
+	ready := make(chan context.Context, 1)
+	go func() { ready <- interruptible(context.Background()) }()
+	os.Exit(cli.Main(func() context.Context { return <-ready }, os.Args, ui.System(os.Getenv), os.Getenv))
 }
 
 const memoryLimit = 36 << 20
 
-// relaxWhenFull lifts the memory limit when what is in use comes near to it, as
-// it does with a report of a hundred thousand changes: the collector would
-// otherwise run all the time and free nothing. It looks after each collection.
+// relaxWhenFull moves the memory limit with what is in use when that comes near
+// to it, as it does with the files of a large update or a report of a hundred
+// thousand changes: the collector would otherwise run all the time and free
+// nothing. It looks after each collection.
 func relaxWhenFull() {
 	type sentinel struct{ _ [16]byte }
 	var collected func(*sentinel)
 	collected = func(*sentinel) {
 		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 		metrics.Read(live)
-		if live[0].Value.Kind() == metrics.KindUint64 && live[0].Value.Uint64() > memoryLimit/2 {
+		if n := live[0].Value; n.Kind() == metrics.KindUint64 && n.Uint64() > memoryLimit/2 {
 			debug.SetGCPercent(100)
-			debug.SetMemoryLimit(math.MaxInt64)
-			return
+			debug.SetMemoryLimit(max(memoryLimit, int64(n.Uint64())*8/5))
 		}
 		runtime.SetFinalizer(new(sentinel), collected)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/creack/pty"
 	"github.com/mobileops/mobileops/internal/cli/compat"
+	"github.com/mobileops/mobileops/internal/plugin/catalogue"
+	"github.com/mobileops/mobileops/internal/supervise"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
@@ -40,8 +43,11 @@ func TestMain(m *testing.M) {
 //	unprivileged N COMMAND…      the same as a user without rights; fails the test when not root
 //	jsonget FILE PATH [VALUE]    the value at a path such as .changes.0.kind (length counts), or that it is VALUE
 //	schema SCHEMA FILE           FILE satisfies the JSON schema in SCHEMA
+//	database FILE HOURS [COUNT]  makes FILE, db.tar.gz with a vulnerability database that was built HOURS ago
 //
-// FILE may be stdout. The conditions [root] and [shell:NAME] are known. HOME,
+// FILE may be stdout. The conditions [root], [shell:NAME], [scan], that
+// mobileops-scan is built, and [loginuid], that the login uid of a process can be
+// chosen, are known. HOME,
 // the state directory and the configuration file stand inside $WORK.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -51,6 +57,7 @@ func TestScript(t *testing.T) {
 		Condition:           condition,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status":       cmdStatus,
+			"database":     cmdDatabase,
 			"pty":          cmdPTY,
 			"unprivileged": cmdUnprivileged,
 			"jsonget":      cmdJSONGet,
@@ -60,6 +67,16 @@ func TestScript(t *testing.T) {
 }
 
 func setup(env *testscript.Env) error {
+	// A script that fails may leave the supervisor that it began.
+	env.Defer(func() {
+		for _, dir := range []string{"run", filepath.Join("state", "run")} {
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			if client, err := supervise.Dial(ctx, filepath.Join(env.WorkDir, dir, "plugins.sock")); err == nil {
+				_ = client.Shutdown(ctx)
+			}
+			cancel()
+		}
+	})
 	home := filepath.Join(env.WorkDir, "home")
 	conf := filepath.Join(env.WorkDir, "config.yaml")
 	if err := os.MkdirAll(home, 0o755); err != nil {
@@ -72,6 +89,9 @@ func setup(env *testscript.Env) error {
 	for _, v := range [][2]string{
 		{"HOME", home}, {"USER", os.Getenv("USER")}, {"TERM", "xterm-256color"}, {"LC_ALL", "C.UTF-8"},
 		{"MOBILEOPS_CONFIG", conf}, {"MOBILEOPS_STATE_DIR", filepath.Join(env.WorkDir, "state")},
+		{"MOBILEOPS_SCAN_WORKER", scanWorker()},
+		// How full the disk of this machine is, is no part of any script.
+		{"MOBILEOPS_LOGS_RESERVE", "1MB"},
 		{"SCHEMAS", filepath.Join(mustAbs(scripts), "..", "schema")},
 	} {
 		env.Setenv(v[0], v[1])
@@ -88,6 +108,9 @@ func setup(env *testscript.Env) error {
 	return nil
 }
 
+// scanWorker is the program with Trivy in it, where make puts it.
+func scanWorker() string { return mustAbs("../../bin/mobileops-scan") }
+
 func mustAbs(path string) string {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -103,6 +126,26 @@ func condition(cond string) (bool, error) {
 			fmt.Fprintf(os.Stderr, "\n*** NOT RUN: parts of a script that need %s, which is not installed here (see make test) ***\n", name)
 		}
 		return err == nil, nil
+	}
+	if cond == "loginuid" {
+		f, err := os.OpenFile("/proc/self/loginuid", os.O_WRONLY, 0)
+		if err == nil {
+			f.Close()
+		}
+		if err != nil || os.Geteuid() != 0 {
+			fmt.Fprintf(os.Stderr, "\n*** NOT RUN: parts of a script that need login uids, which only root can choose, and only on a kernel that audits: %v ***\n", err)
+		}
+		return err == nil && os.Geteuid() == 0, nil
+	}
+	if cond == "scan" {
+		_, err := os.Stat(scanWorker())
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "\n*** NOT RUN: scripts that scan, for bin/mobileops-scan is not built (make scan-worker) ***")
+		}
+		return err == nil, nil
+	}
+	if cond == "bundle" {
+		return catalogue.Included(), nil
 	}
 	if cond == "root" {
 		return os.Geteuid() == 0, nil
@@ -211,7 +254,7 @@ func cmdPTY(ts *testscript.TestScript, neg bool, args []string) {
 	term, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: columns})
 	ts.Check(err)
 	defer term.Close()
-	kill := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	kill := time.AfterFunc(5*time.Minute, func() { cmd.Process.Kill() })
 	defer kill.Stop()
 	go io.WriteString(term, typed)
 	read := make(chan struct{})
@@ -222,7 +265,7 @@ func cmdPTY(ts *testscript.TestScript, neg bool, args []string) {
 	err = cmd.Wait()
 	select {
 	case <-read:
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		ts.Fatalf("something that the command started still has the terminal open")
 	}
 	checkStatus(ts, want, err)

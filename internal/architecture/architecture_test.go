@@ -41,10 +41,11 @@ func (p *goPackage) name() string {
 	return strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
 }
 
-// packages lists the packages of the module, once.
+// packages lists the packages of the module, once, those that link Trivy included.
 var packages = sync.OnceValues(func() ([]*goPackage, error) {
 	cmd := exec.Command("go", "list", "-json=Dir,Name,ImportPath,GoFiles,IgnoredGoFiles,TestGoFiles,XTestGoFiles,Imports", "./...")
 	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), "GOEXPERIMENT=jsonv2")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -75,15 +76,16 @@ func allPackages(t *testing.T) []*goPackage {
 
 // vocabulary are the small packages that every engine may use.
 var vocabulary = []string{
-	"internal/audit", "internal/buildinfo", "internal/durable", "internal/failure",
-	"internal/finding", "internal/seal", "internal/spelling", "internal/state",
+	"internal/archive", "internal/audit", "internal/buildinfo", "internal/change", "internal/document", "internal/durable", "internal/failure",
+	"internal/finding", "internal/netlink", "internal/osthread", "internal/ruleset", "internal/seal", "internal/spelling", "internal/state",
+	"internal/supervise", "internal/threat", "internal/trust",
 }
 
 // layer says where in the house a package is. A program beside the product,
 // such as one that measures or one that generates code, is a tool: it may use
 // everything, and talks to whoever runs it.
 func (p *goPackage) layer() string {
-	if l := layer(p.name()); p.Name != "main" || l == "cmd" {
+	if l := layer(p.name()); p.Name != "main" || l == "cmd" || l == "worker" || l == "bundled" {
 		return l
 	}
 	return "tool"
@@ -93,6 +95,10 @@ func (p *goPackage) layer() string {
 func layer(name string) string {
 	first := func(prefix string) bool { return name == prefix || strings.HasPrefix(name, prefix+"/") }
 	switch {
+	case first("cmd/mobileops-scan"):
+		return "worker"
+	case first("internal/scan/trivy"):
+		return "trivy"
 	case first("cmd"):
 		return "cmd"
 	case first("internal/cli"):
@@ -101,12 +107,14 @@ func layer(name string) string {
 		return "ui"
 	case first("internal/config"):
 		return "config"
-	case first("internal/architecture"), first("packaging"):
+	case first("internal/architecture"), first("internal/network/lab"), first("internal/update/powercut"), first("packaging"):
 		return "checks"
 	case first("pkg"):
 		return "pkg"
 	case slices.ContainsFunc(vocabulary, first):
 		return "vocabulary"
+	case first("plugins"):
+		return "bundled"
 	case first("bench"):
 		return "tool"
 	case first("internal"):
@@ -117,15 +125,21 @@ func layer(name string) string {
 
 // mayImport are the arrows: cmd → cli → engines → vocabulary → pkg. ui and
 // config belong to the command line; main makes the streams. What other
-// programs import (pkg) stands on its own.
+// programs import (pkg) stands on its own, and plugins that come with the
+// product (bundled) have nothing that those of others do not have. Trivy would
+// slow every start, so that what links it (trivy) is for the executable that
+// mobileops starts (worker), and for nobody else.
 var mayImport = map[string][]string{
 	"cmd":        {"cli", "ui", "vocabulary"},
+	"worker":     {"worker", "trivy", "engine", "vocabulary", "pkg"},
+	"trivy":      {"trivy", "engine", "vocabulary", "pkg"},
 	"cli":        {"cli", "ui", "config", "engine", "vocabulary", "pkg"},
 	"ui":         {"ui", "vocabulary"},
 	"config":     {"config", "vocabulary"},
 	"engine":     {"engine", "vocabulary", "pkg"},
 	"vocabulary": {"vocabulary", "pkg"},
 	"pkg":        {"pkg"},
+	"bundled":    {"bundled", "pkg"},
 	"tool":       {"engine", "vocabulary", "pkg"},
 	"checks":     {"cli", "ui", "config", "engine", "vocabulary", "pkg"},
 }
@@ -151,6 +165,8 @@ func TestImportsPointOneWay(t *testing.T) {
 				t.Errorf("%s (%s) imports %s (%s)", p.name(), from, to, layer(to))
 			case from == "engine" && layer(to) == "engine" && engineOf(p.name()) != engineOf(to):
 				t.Errorf("%s imports %s: engines know each other through the vocabulary alone", p.name(), to)
+			case (from == "worker" || from == "trivy") && layer(to) == "engine" && engineOf(to) != "scan":
+				t.Errorf("%s imports %s: it is for scans alone", p.name(), to)
 			}
 		}
 	}
@@ -160,15 +176,16 @@ func TestImportsPointOneWay(t *testing.T) {
 // import path. The product uses those without a place in tests alone.
 var libraries = map[string][]string{
 	"github.com/spf13/cobra":        {"cli"},
-	"github.com/spf13/pflag":        {"cli"},
+	"github.com/spf13/pflag":        {"cli", "bundled"},
 	"github.com/spf13/viper":        {"config"},
 	"github.com/charmbracelet/":     {"ui"},
 	"github.com/muesli/termenv":     {"ui"},
 	"github.com/mattn/go-runewidth": {"ui", "cli"},
 	"golang.org/x/term":             {"ui"},
+	"github.com/aquasecurity/":      {"trivy", "worker"},
 	"flag":                          nil,
 	"log":                           nil,
-	"testing":                       nil,
+	"testing":                       {"checks"},
 	"github.com/rogpeppe/go-internal/testscript": nil,
 	"github.com/santhosh-tekuri/":                nil,
 	"github.com/creack/pty":                      nil,
@@ -189,6 +206,30 @@ func TestLibrariesStayInTheirPlace(t *testing.T) {
 	}
 }
 
+// TestTrivyStaysOutside keeps Trivy out of the program that is started at every
+// press of Tab, by whatever way it could come in.
+func TestTrivyStaysOutside(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "./cmd/mobileops")
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(out), module+"/internal/cli\n") {
+		t.Fatal("this looks at the wrong program")
+	}
+	for dep := range strings.Lines(string(out)) {
+		if strings.HasPrefix(dep, "github.com/aquasecurity/") || strings.HasPrefix(dep, module+"/internal/scan/trivy") {
+			t.Errorf("cmd/mobileops depends on %s", strings.TrimSpace(dep))
+		}
+	}
+	// And what links it is looked at here.
+	if !slices.ContainsFunc(allPackages(t), func(p *goPackage) bool { return p.layer() == "trivy" }) {
+		t.Error("the packages that link Trivy are not seen")
+	}
+}
+
 // process are the ways by which a package could talk to the terminal, look at
 // the command line or end the program behind the back of the command line.
 var process = map[string][]string{
@@ -199,9 +240,12 @@ var process = map[string][]string{
 func TestEnginesTouchNoTerminal(t *testing.T) {
 	eachFile(t, func(p *goPackage, name string, fset *token.FileSet, file *ast.File) {
 		switch p.layer() {
-		case "engine", "vocabulary", "pkg", "config":
+		case "engine", "vocabulary", "pkg", "config", "trivy":
 		default:
 			return
+		}
+		if p.name() == "pkg/pluginsdk" {
+			return // what it is for is to be told by the environment
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			if call, ok := n.(*ast.CallExpr); ok {
@@ -224,7 +268,10 @@ func TestEnginesTouchNoTerminal(t *testing.T) {
 // TestStartIsCheap keeps work out of the start of the program: completion and
 // cron call it all the time.
 func TestStartIsCheap(t *testing.T) {
-	eachFile(t, func(_ *goPackage, name string, fset *token.FileSet, file *ast.File) {
+	eachFile(t, func(p *goPackage, name string, fset *token.FileSet, file *ast.File) {
+		if l := p.layer(); l == "trivy" || l == "worker" {
+			return // Trivy takes longer than whatever this could add
+		}
 		for _, decl := range file.Decls {
 			switch d := decl.(type) {
 			case *ast.FuncDecl:

@@ -46,3 +46,20 @@ func terminal() string {
 	}
 	return ""
 }
+
+// Name names the person on whose behalf this process runs, as records keep it:
+// the user, and who logged in where that is somebody else, as after sudo.
+func (a Actor) Name() string {
+	name := a.User
+	if name == "" {
+		name = "uid " + strconv.Itoa(a.UID)
+	}
+	if a.LoginUID >= 0 && a.LoginUID != int64(a.UID) {
+		login := strconv.FormatInt(a.LoginUID, 10)
+		if u, err := user.LookupId(login); err == nil {
+			return name + " (login " + u.Username + ")"
+		}
+		return name + " (login uid " + login + ")"
+	}
+	return name
+}

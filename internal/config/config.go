@@ -21,6 +21,12 @@ type Config struct {
 	LockTimeout time.Duration // how long to wait for another process's lease
 	Integrity   Integrity
 	Logs        Logs
+	Network     Network
+	Update      Update
+	Plugin      Plugin
+	Change      Change
+	Scan        Scan
+	Vulndb      Vulndb
 }
 
 // Integrity configures the integrity engine.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -129,7 +130,7 @@ func Keys() []Key {
 			set: func(c *Config, v string) error { c.Integrity.AnchorToken = v; return nil },
 			get: func(c *Config) any { return c.Integrity.AnchorToken },
 		},
-	}, logKeys()...)
+	}, slices.Concat(logKeys(), networkKeys(), pluginKeys(), scanningKeys(), slaKeys(), updateKeys(), vulndbKeys())...)
 }
 
 func parseCount(s string, least, most int) (int, error) {

@@ -139,7 +139,8 @@ func (l *Loaded) fill(s Sources, inFile map[string]setting) (problems []error) {
 		l.Origins[k.Name] = origin
 		value := v.GetString(k.Name)
 		if origin.Kind == "default" && k.Default == "" {
-			value = map[string]string{"state_dir": paths.StateDir, "log_dir": paths.LogDir, "run_dir": paths.RunDir}[k.Name]
+			value = map[string]string{"state_dir": paths.StateDir, "log_dir": paths.LogDir, "run_dir": paths.RunDir, "update.keys": paths.UpdateKeys,
+				"plugin.dir": paths.PluginDir, "plugin.config_dir": paths.PluginConfig, "plugin.keys": paths.PluginKeys}[k.Name]
 			if value == "" {
 				if k.Name == "state_dir" { // the others follow from it
 					problems = append(problems, failure.Hint(errors.New("state_dir is not known, since HOME is not set"), "say it: --state-dir DIR"))

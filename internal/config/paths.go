@@ -11,16 +11,29 @@ type Paths struct {
 	StateDir string
 	LogDir   string
 	RunDir   string
+	// Keys are beside the configuration: what vouches for packages is decided
+	// by people, and is no state.
+	UpdateKeys   string
+	PluginKeys   string
+	PluginConfig string // of plugins
+	PluginDir    string // beside the state, which accounts of plugins may not enter
 }
 
 // UsualPaths returns the usual places for a user.
 func UsualPaths(uid int, getenv func(string) string) Paths {
 	if uid == 0 {
-		return Paths{"/etc/mobileops/config.yaml", "/var/lib/mobileops", "/var/log/mobileops", "/run/mobileops"}
+		return Paths{
+			Config: "/etc/mobileops/config.yaml", StateDir: "/var/lib/mobileops", LogDir: "/var/log/mobileops", RunDir: "/run/mobileops",
+			UpdateKeys: "/etc/mobileops/update-keys", PluginKeys: "/etc/mobileops/plugin-keys", PluginConfig: "/etc/mobileops/plugins",
+			PluginDir: "/var/lib/mobileops-plugins",
+		}
 	}
 	var p Paths
 	if dir := xdg(getenv, "XDG_CONFIG_HOME", ".config"); dir != "" {
 		p.Config = filepath.Join(dir, "mobileops", "config.yaml")
+		p.UpdateKeys = filepath.Join(dir, "mobileops", "update-keys")
+		p.PluginKeys = filepath.Join(dir, "mobileops", "plugin-keys")
+		p.PluginConfig = filepath.Join(dir, "mobileops", "plugins")
 	}
 	if dir := xdg(getenv, "XDG_STATE_HOME", ".local/state"); dir != "" {
 		p = p.beneath(filepath.Join(dir, "mobileops"))
@@ -34,6 +47,7 @@ func UsualPaths(uid int, getenv func(string) string) Paths {
 // beneath returns p with state, and logs and locks beneath it.
 func (p Paths) beneath(stateDir string) Paths {
 	p.StateDir, p.LogDir, p.RunDir = stateDir, filepath.Join(stateDir, "log"), filepath.Join(stateDir, "run")
+	p.PluginDir = stateDir + "-plugins"
 	return p
 }
 

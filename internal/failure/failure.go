@@ -38,6 +38,17 @@ func (k Kind) Status() int {
 	return int(k)
 }
 
+// OfStatus returns the kind that becomes an exit status, such as that of a
+// program which keeps to the same table.
+func OfStatus(status int) (k Kind, ok bool) {
+	for k := None; k <= Interrupted; k++ {
+		if k.Status() == status {
+			return k, true
+		}
+	}
+	return Failed, false
+}
+
 // Worse returns the kind that decides when both apply.
 func Worse(a, b Kind) Kind { return max(a, b) }
 

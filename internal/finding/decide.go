@@ -113,5 +113,8 @@ func decide(tx *state.Tx, id string, d Decision, apply func(*Record) error) (*Re
 	if err := apply(r); err != nil {
 		return nil, err
 	}
-	return r, b.save(r)
+	if err := b.record(r, eventOf(r.State), d.At); err != nil {
+		return nil, err
+	}
+	return r, b.log.flush()
 }

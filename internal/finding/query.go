@@ -179,7 +179,7 @@ func Get(tx *state.Tx, prefix string, now time.Time) (*Record, error) {
 	return b.get(prefix, now)
 }
 
-func (b buckets) get(prefix string, now time.Time) (*Record, error) {
+func (b *buckets) get(prefix string, now time.Time) (*Record, error) {
 	low := strings.ToLower(prefix)
 	if len(low) < MinPrefix || len(low) > 32 || strings.Trim(low, "0123456789abcdef") != "" {
 		return nil, failure.Errorf(failure.Usage, "%q is no finding id: it has %d to 32 hexadecimal digits (see them: mobileops finding list)", prefix, MinPrefix)

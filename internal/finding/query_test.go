@@ -56,9 +56,9 @@ func TestMatchSubject(t *testing.T) {
 			t.Errorf("%q on %q: %v", tc.pattern, tc.subject, got)
 		}
 	}
-	start := time.Now()
+	start := processorTime(t)
 	matchSubject(strings.Repeat("a*", 500)+"b", strings.Repeat("a", MaxSubject))
-	if d := time.Since(start); d > 5*time.Second {
+	if d := processorTime(t) - start; d > 5*time.Second {
 		t.Errorf("a hostile pattern took %v", d)
 	}
 }
@@ -71,7 +71,7 @@ func TestGetByPrefix(t *testing.T) {
 		b, err := openBuckets(tx)
 		for _, k := range keys {
 			r := &Record{Finding: changed("/"+k[:8], Low)}
-			err = errors.Join(err, r.Fingerprint.UnmarshalText([]byte(k)), b.save(r))
+			err = errors.Join(err, r.Fingerprint.UnmarshalText([]byte(k)), b.record(r, noEvent, t0))
 		}
 		return err
 	})

@@ -73,9 +73,11 @@ func report(tx *state.Tx, source, scope string, found []Finding, now time.Time, 
 		}
 	}
 	if complete {
-		err = b.resolveMissing(sightings, source, scope, scopeKey, now, &sum)
+		if err := b.resolveMissing(sightings, source, scope, scopeKey, now, &sum); err != nil {
+			return sum, err
+		}
 	}
-	return sum, err
+	return sum, b.log.flush()
 }
 
 // sortedSightings orders by key, which is how the B+ tree likes them, and
@@ -87,13 +89,15 @@ func sortedSightings(source string, found []Finding) []sighting {
 		all[i] = sighting{p.of(source, found[i].Rule, found[i].Subject), &found[i]}
 	}
 	slices.SortStableFunc(all, func(a, b sighting) int {
-		if c := bytes.Compare(a.key[:], b.key[:]); c != 0 {
+		if c := compareKeys(a.key, b.key); c != 0 {
 			return c
 		}
 		return int(b.f.Severity - a.f.Severity)
 	})
 	return slices.CompactFunc(all, func(a, b sighting) bool { return a.key == b.key })
 }
+
+func compareKeys(a, b Fingerprint) int { return bytes.Compare(a[:], b[:]) }
 
 // scopeKey is the prefix under which the findings of a scope are listed.
 func scopeKey(source, scope string) [16]byte {
@@ -102,12 +106,14 @@ func scopeKey(source, scope string) [16]byte {
 }
 
 // buckets are the store's buckets in one transaction. Both are nil in a
-// database that has seen no report.
+// database that has seen no report. The log is opened by the first change.
 type buckets struct {
 	records, scopes *bolt.Bucket
+	log             *changeLog
 }
 
-func openBuckets(tx *state.Tx) (b buckets, err error) {
+func openBuckets(tx *state.Tx) (b *buckets, err error) {
+	b = &buckets{}
 	top := tx.Bucket([]byte(bucketName))
 	if tx.Writable() {
 		if top, err = tx.CreateBucketIfNotExists([]byte(bucketName)); err != nil {
@@ -126,7 +132,7 @@ func openBuckets(tx *state.Tx) (b buckets, err error) {
 }
 
 // load returns the record, or nil when there is none.
-func (b buckets) load(key Fingerprint) (*Record, error) {
+func (b *buckets) load(key Fingerprint) (*Record, error) {
 	if b.records == nil {
 		return nil, nil
 	}
@@ -137,16 +143,18 @@ func (b buckets) load(key Fingerprint) (*Record, error) {
 	return decodeRecord(key, v)
 }
 
-func (b buckets) save(r *Record) error {
+// save stores the record and returns its stored form, which must not be
+// changed any more.
+func (b *buckets) save(r *Record) ([]byte, error) {
 	v := appendRecord(make([]byte, 0, 512), r)
 	if len(v) > MaxRecord {
-		return fmt.Errorf("%w: record %s has %d bytes, of %d", ErrInvalid, r.ID(), len(v), MaxRecord)
+		return nil, fmt.Errorf("%w: record %s has %d bytes, of %d", ErrInvalid, r.ID(), len(v), MaxRecord)
 	}
-	return b.records.Put(r.Fingerprint[:], v)
+	return v, b.records.Put(r.Fingerprint[:], v)
 }
 
 // see notes that a scan of scope found s.
-func (b buckets) see(s sighting, source, scope string, scopeKey [16]byte, now time.Time, sum *Summary) error {
+func (b *buckets) see(s sighting, source, scope string, scopeKey [16]byte, now time.Time, sum *Summary) error {
 	r, err := b.load(s.key)
 	if err != nil {
 		return err
@@ -157,16 +165,22 @@ func (b buckets) see(s sighting, source, scope string, scopeKey [16]byte, now ti
 	if f.Observed.IsZero() || !storable(f.Observed) {
 		f.Observed = now
 	}
+	what := noEvent
 	if r == nil {
 		r = &Record{Fingerprint: s.key, FirstSeen: now}
 		r.Finding = f
 		sum.New++
+		what = EventOpened
 	} else {
 		stored := r.State
 		r.expire(now)
 		was, from := r.decided(), r.State
 		other := !maps.Equal(r.Evidence, f.Evidence)
+		if !sameNews(&r.Finding, &f, other) {
+			what = EventChanged
+		}
 		r.Finding = f
+		reopened := sum.Reopened
 		switch {
 		case from == Resolved:
 			r.change(Open, now, source, "found again")
@@ -183,6 +197,9 @@ func (b buckets) see(s sighting, source, scope string, scopeKey [16]byte, now ti
 		default:
 			sum.Seen++
 		}
+		if sum.Reopened > reopened {
+			what = EventReopened
+		}
 	}
 	r.Truncated = cut
 	r.LastSeen = now
@@ -197,11 +214,11 @@ func (b buckets) see(s sighting, source, scope string, scopeKey [16]byte, now ti
 			return err
 		}
 	}
-	return b.save(r)
+	return b.record(r, what, now)
 }
 
 // resolveMissing lets scope go of everything it held that is not in sightings.
-func (b buckets) resolveMissing(sightings []sighting, source, scope string, scopeKey [16]byte, now time.Time, sum *Summary) error {
+func (b *buckets) resolveMissing(sightings []sighting, source, scope string, scopeKey [16]byte, now time.Time, sum *Summary) error {
 	var missing []Fingerprint // collected first: a cursor does not survive deletions
 	c := b.scopes.Cursor()
 	next := 0

@@ -29,11 +29,11 @@ func Resolve(tx *state.Tx, source, scope string, gone []Finding, why string, now
 			return sum, err
 		}
 	}
-	return sum, nil
+	return sum, b.log.flush()
 }
 
 // letGo notes that a scope no longer finds what has this key, which it holds.
-func (b buckets) letGo(key Fingerprint, source, scope string, scopeKey [16]byte, why string, now time.Time, sum *Summary) error {
+func (b *buckets) letGo(key Fingerprint, source, scope string, scopeKey [16]byte, why string, now time.Time, sum *Summary) error {
 	if err := b.scopes.Delete(append(scopeKey[:], key[:]...)); err != nil {
 		return err
 	}
@@ -44,13 +44,17 @@ func (b buckets) letGo(key Fingerprint, source, scope string, scopeKey [16]byte,
 	if r == nil {
 		return fmt.Errorf("finding: %w: scope %q lists %s, which has no record", state.ErrCorrupt, scope, key)
 	}
-	r.expire(now)
+	what, stored := noEvent, r.State
+	if r.expire(now); r.State != stored { // the waiver ended
+		what = EventReopened
+	}
 	if at, ok := slices.BinarySearch(r.Scopes, scope); ok {
 		r.Scopes = slices.Delete(r.Scopes, at, at+1)
 	}
 	if len(r.Scopes) == 0 && r.State != Resolved {
 		r.change(Resolved, now, source, why)
 		sum.Resolved++
+		what = EventResolved
 	}
-	return b.save(r)
+	return b.record(r, what, now)
 }

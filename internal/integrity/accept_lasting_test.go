@@ -41,9 +41,8 @@ func TestKilledWhileAccepting(t *testing.T) {
 			time.Sleep(whole * time.Duration(i) / (rounds - 2))
 			c.Process.Kill()
 		}
-		c.Wait()
-		if i == 0 {
-			whole = time.Since(start)
+		if c.Wait() == nil {
+			whole = time.Since(start) // it depends on what else the machine does
 		}
 		if stderr.Len() > 0 {
 			t.Errorf("kill %d: %s", i, stderr.String())
@@ -73,7 +72,7 @@ func TestDiskFullWhileAccepting(t *testing.T) {
 		t.Skip("NOT RUN: needs root to mount a small tmpfs")
 	}
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
 		t.Skipf("NOT RUN: cannot mount a tmpfs here: %v", err)
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)

@@ -316,7 +316,7 @@ func (f *failing) Write(p []byte) (int, error) {
 // settle waits until there are no more goroutines than before.
 func settle(t *testing.T, before int) {
 	t.Helper()
-	for range 500 {
+	for range 6000 {
 		if runtime.NumGoroutine() <= before {
 			return
 		}

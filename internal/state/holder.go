@@ -53,7 +53,7 @@ func writeHolder(f *os.File, doing string) error {
 	if len(doing) > maxDoing {
 		doing = doing[:maxDoing]
 	}
-	b, err := json.Marshal(Holder{PID: os.Getpid(), UID: os.Getuid(), Doing: doing, Since: time.Now()})
+	b, err := json.Marshal(Holder{PID: os.Getpid(), UID: os.Getuid(), Doing: doing, Since: time.Now().UTC()})
 	if err != nil {
 		return err
 	}

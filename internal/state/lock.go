@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,7 +26,7 @@ func (s *Store) Lock(name, doing string) (*Lock, error) {
 		return nil, errors.New("a lock needs a name")
 	}
 	dir := filepath.Join(s.dir, "locks")
-	if err := durable.MkdirAll(dir, 0o700); err != nil {
+	if err := s.makeLocks(dir); err != nil {
 		return nil, access(err)
 	}
 	path := filepath.Join(dir, fileName(name)+".lock")
@@ -48,6 +49,29 @@ func (s *Store) Lock(name, doing string) (*Lock, error) {
 		return nil, access(err)
 	}
 	return &Lock{f: f}, nil
+}
+
+// makeLocks makes the directory of locks and that of the state. It does not
+// wait for the disk: a lock dies with its holder, and what an incident begins
+// with must not stand behind a disk that is busy. What makes state.db in there
+// makes its directory durable, too.
+func (s *Store) makeLocks(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := durable.MkdirAll(filepath.Dir(filepath.Clean(s.dir)), 0o700); err != nil {
+		return err
+	}
+	for _, d := range []string{s.dir, dir} {
+		err := os.Mkdir(d, 0o700)
+		if err == nil {
+			err = os.Chmod(d, 0o700) // whatever the umask
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Holder returns who holds the named lock, and whether anybody does, without
@@ -73,7 +97,9 @@ func (s *Store) Holder(name string) (Holder, bool) {
 // Release gives the lock back. The file stays: removing it could take it away
 // from a process that has just opened it.
 func (l *Lock) Release() error {
-	return errors.Join(l.f.Truncate(0), l.f.Close())
+	// Closing is not enough: a process of ours that was just forked has the file
+	// too, and with it the lock, until it executes its program.
+	return errors.Join(l.f.Truncate(0), unix.Flock(int(l.f.Fd()), unix.LOCK_UN), l.f.Close())
 }
 
 // fileName makes a lock's name a file name: bytes other than letters, digits,

@@ -54,7 +54,10 @@ func openFile(ctx context.Context, path, sumPath string, seal *seal, write bool,
 			ReadOnly:     !write,
 			Timeout:      time.Second, // the lease is held: only another program can have it open
 			NoStatistics: true,
-			OpenFile:     onceThen(f),
+			// Each time that a growing file is mapped again, bbolt looks at everything
+			// that the transaction holds. Address space costs nothing.
+			InitialMmapSize: 64 << 20,
+			OpenFile:        onceThen(f),
 		})
 		if errors.Is(err, berrors.ErrTimeout) {
 			return fmt.Errorf("%w: it is not mobileops (see fuser %s)", ErrBusy, path)

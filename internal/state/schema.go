@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -71,6 +73,11 @@ func (s *Store) checkSchema(tx *Tx) (int, error) {
 // create makes an empty state.db. It is written under a temporary name, so
 // that nobody, and no crash, leaves half of one.
 func (s *Store) create() error {
+	// The directory can be as new as the database: see makeLocks. Who cannot
+	// read the one above has not made it.
+	if err := durable.SyncDir(filepath.Dir(filepath.Clean(s.dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
 	if err := durable.Clean(s.Path()); err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func TestPassword(t *testing.T) {
 	}()
 	waitFor := func(text string) string {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 			mu.Lock()
 			got := shown.String()
 			mu.Unlock()

@@ -115,8 +115,14 @@ func TestTheTerminalIsNeverAsked(t *testing.T) {
 		table := s.NewTable(Column{Title: "A"})
 		table.Row("x")
 		table.Print()
-		p := s.progress("working", func() Counters { return Counters{Files: 3, TotalFiles: 9, Current: "/etc/passwd"} }, 0, time.Millisecond)
-		time.Sleep(20 * time.Millisecond)
+		reads, drawn := 0, make(chan struct{})
+		p := s.progress("working", func() Counters {
+			if reads++; reads == 2 {
+				close(drawn) // what was read first
+			}
+			return Counters{Files: 3, TotalFiles: 9, Current: "/etc/passwd"}
+		}, 0, time.Millisecond)
+		<-drawn
 		p.Stop()
 	})
 	for _, query := range []string{"\x1b]", "\x1bP", "\x1b_", "\x05", "\x1b[c", "\x1b[>", "\x1b[?", "\x1b[=", "n\x1b", "6n", "5n"} {

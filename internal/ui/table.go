@@ -17,7 +17,8 @@ type Column struct {
 	// columns are shortened only after all others, for people copy from them.
 	KeepEnd bool
 	// Drop makes the column one that may be left out when shortening is not
-	// enough; the greatest goes first. 0: never.
+	// enough; the greatest goes first. 0: never. When it is empty in every row it
+	// goes before anything is shortened.
 	Drop int
 }
 
@@ -144,6 +145,12 @@ func (t *Table) layout() []int {
 		}
 		return widths[i]
 	}
+	// A column without a word in it goes before anything is shortened.
+	for i, c := range t.columns {
+		if c.Drop > 0 && t.blank(i) && total(widths, func(i int) int { return widths[i] }) > t.s.Width {
+			widths[i] = -1
+		}
+	}
 	for total(widths, least) > t.s.Width {
 		victim := -1
 		for i, c := range t.columns {
@@ -173,6 +180,16 @@ func (t *Table) layout() []int {
 		widths[widest]--
 	}
 	return widths
+}
+
+// blank reports whether no row has anything in a column.
+func (t *Table) blank(column int) bool {
+	for _, row := range t.rows {
+		if row[column].Text != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // total adds up the columns that are shown and the gaps between them.

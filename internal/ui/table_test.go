@@ -118,3 +118,17 @@ func TestOneLongNameDoesNotWidenEveryRowOfAPipe(t *testing.T) {
 		t.Errorf("%d and %d bytes", len(lines[1]), len(lines[2]))
 	}
 }
+
+// What says nothing is not a reason to shorten what people copy.
+func TestTableLeavesOutWhatIsEmptyFirst(t *testing.T) {
+	s, out, _ := Test(nil)
+	s.OutTTY, s.Width = true, 30
+	table := s.NewTable(Column{Title: "UPDATE", Min: 8, KeepEnd: true}, Column{Title: "STATE"}, Column{Title: "WAIVER", Drop: 1}, Column{Title: "NOTE", Drop: 2})
+	table.Row("apt/openssl/3.0.22-1", "pending", "", "")
+	if err := table.Print(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "UPDATE                STATE\napt/openssl/3.0.22-1  pending\n"; out.String() != want {
+		t.Errorf("got\n%swant\n%s", out, want)
+	}
+}

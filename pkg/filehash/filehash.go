@@ -40,6 +40,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mobileops/mobileops/pkg/filehash/internal/blake3tree"
 	"golang.org/x/sys/unix"
 )
 
@@ -230,3 +231,6 @@ func (everything) Names() ([]string, bool)   { return nil, false }
 
 // cores is the number of workers for work that the processor limits.
 func cores() int { return max(1, runtime.GOMAXPROCS(0)) }
+
+// SumBytes returns the BLAKE3 digest of p.
+func SumBytes(p []byte) Sum { return blake3tree.Sum256(p) }

@@ -32,7 +32,7 @@ func TestLease(t *testing.T) {
 		select {
 		case <-asked:
 			unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
-		case <-time.After(10 * time.Second):
+		case <-time.After(40 * time.Second):
 		}
 	}()
 	var got Content

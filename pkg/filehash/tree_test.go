@@ -125,7 +125,7 @@ func noLeaks(t testing.TB, fn func()) {
 	}
 	before, routines := fds(), runtime.NumGoroutine()
 	fn()
-	for range 100 {
+	for range 3000 {
 		if fds() <= before && runtime.NumGoroutine() <= routines {
 			return
 		}

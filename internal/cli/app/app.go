@@ -28,6 +28,7 @@ type App struct {
 	globals    globalFlags
 	bound      map[string]*pflag.Flag // configuration key → the flag that overrides it
 	specs      map[*cobra.Command]*Spec
+	around     Around
 	completing bool // answering a press of Tab: be fast and silent
 
 	loaded  *config.Loaded

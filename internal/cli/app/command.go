@@ -52,7 +52,6 @@ func (a *App) Command(s Spec) *cobra.Command {
 	if s.Args == nil {
 		s.Args = cobra.NoArgs
 	}
-	s.Statuses = completeStatuses(&s)
 	cmd := &cobra.Command{
 		Use:                   s.Use,
 		Aliases:               s.Aliases,
@@ -62,6 +61,7 @@ func (a *App) Command(s Spec) *cobra.Command {
 		Args: func(cmd *cobra.Command, args []string) error {
 			return a.argumentError(cmd, s.Args(cmd, args))
 		},
+		PreRunE:           func(cmd *cobra.Command, _ []string) error { return flagsTogether(cmd) },
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.run(cmd, &s, args) },
 		ValidArgsFunction: a.completion(s.Complete),
 	}
@@ -103,6 +103,7 @@ func (a *App) dress(cmd *cobra.Command, s *Spec) {
 // SpecOf returns the Spec that a command was built from, or nil for a noun.
 func (a *App) SpecOf(cmd *cobra.Command) *Spec { return a.specs[cmd] }
 
+// completeStatuses returns the statuses of a Spec and those that follow from it.
 func completeStatuses(spec *Spec) []Status {
 	all := slices.Clone(spec.Statuses)
 	usual := []Status{
@@ -133,7 +134,7 @@ func (a *App) run(cmd *cobra.Command, s *Spec, args []string) error {
 	}
 	a.doing = commandName(cmd)
 	started := time.Now()
-	err := a.guarded(cmd.Context(), s, args)
+	err := a.hooked(cmd, s, args)
 	if !s.Audited || a.looked || failure.KindOf(err) == failure.Usage {
 		return err // nothing was done
 	}
@@ -149,13 +150,53 @@ func (a *App) run(cmd *cobra.Command, s *Spec, args []string) error {
 			errors.Join(err, errors.New("this could not be recorded in the audit chain either, for the same reason")))
 	}
 	if !recorded {
-		recordErr = fmt.Errorf("what was done could not be recorded in the audit chain: %w", recordErr)
+		recordErr = failure.Errorf(failure.KindOf(recordErr), "what was done could not be recorded in the audit chain: %s", withoutPromise(recordErr))
 	}
 	kind := failure.Worse(failure.Worse(failure.KindOf(err), failure.Failed), failure.KindOf(recordErr))
 	if err == nil || failure.IsSilent(err) {
 		return failure.Wrap(kind, recordErr)
 	}
 	return failure.Wrap(kind, errors.Join(err, recordErr))
+}
+
+// Around runs something around every command, such as the hooks of plugins. args
+// tells flags and arguments, without secrets. Most commands have no hooks, and
+// finding secrets takes a fifth of what a short command takes.
+type Around interface {
+	// Before is called before a command runs. An error is that of the command,
+	// which does not run.
+	Before(ctx context.Context, command string, args func() []string) error
+	// After is called with what came of it.
+	After(ctx context.Context, command string, args func() []string, err error)
+}
+
+// SetAround has something run around every command.
+func (a *App) SetAround(around Around) { a.around = around }
+
+// hooked runs a command with what is set to run around it.
+func (a *App) hooked(cmd *cobra.Command, s *Spec, args []string) error {
+	if a.around == nil {
+		return a.guarded(cmd.Context(), s, args)
+	}
+	given := func() []string { return redacted(cmd.Flags(), args) }
+	if err := a.around.Before(cmd.Context(), a.doing, given); err != nil {
+		return err
+	}
+	err := a.guarded(cmd.Context(), s, args)
+	a.around.After(cmd.Context(), a.doing, given, err)
+	return err
+}
+
+// withoutPromise is the text of an error of the record alone: its hint that
+// nothing was changed is not true of what the command did, which is not to be run
+// again either.
+func withoutPromise(err error) string {
+	text := err.Error()
+	if hinted, ok := errors.AsType[*failure.Error](err); ok && strings.HasPrefix(hinted.Hint, "nothing was changed") {
+		hint := strings.TrimSuffix(strings.TrimPrefix(hinted.Hint, "nothing was changed; "), " and run it again")
+		text = strings.Replace(text, hinted.Hint, hint, 1)
+	}
+	return text
 }
 
 // guarded turns a panic into a failure with status 3: Go's own status for it
@@ -236,4 +277,20 @@ func redacted(fs *pflag.FlagSet, args []string) []string {
 		given = append(given, word)
 	})
 	return append(audit.Redact(given, secrets), audit.Redact(args, nil)...)
+}
+
+// flagsTogether refuses flags that exclude each other, in the words of a person.
+func flagsTogether(cmd *cobra.Command) error {
+	err := cmd.ValidateFlagGroups()
+	if err == nil {
+		return nil
+	}
+	// "if any flags in the group [a b] are set none of the others can be; [a b]
+	// were all set"
+	_, set, ok := strings.Cut(err.Error(), "; [")
+	set, _, closed := strings.Cut(set, "]")
+	if !ok || !closed {
+		return UsageError("%v", err)
+	}
+	return UsageError("--%s exclude each other", strings.Join(strings.Fields(set), " and --"))
 }

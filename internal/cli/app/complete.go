@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +19,15 @@ const (
 	markDirs  = "\x00dirs"
 )
 
-// Files is what a completion function returns when the argument is a path.
-func Files() []string { return []string{markFiles} }
+// Files is what a completion function returns when the argument is a path, of any
+// file or only of those with one of the extensions (without the dot).
+func Files(extensions ...string) []string {
+	words := []string{markFiles}
+	for _, e := range extensions {
+		words = append(words, markFiles+e)
+	}
+	return words
+}
 
 // Dirs is what a completion function returns when the argument is a directory.
 func Dirs() []string { return []string{markDirs} }
@@ -80,14 +88,21 @@ func (a *App) completion(fn func(context.Context, []string, string) []string) co
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
 		defer cancel()
 		for _, word := range fn(ctx, args, toComplete) {
+			extension, marked := strings.CutPrefix(word, markFiles)
 			switch {
-			case word == markFiles:
+			case marked && extension != "":
+				directive = cobra.ShellCompDirectiveFilterFileExt
+				found = append(found, extension)
+			case marked:
 				directive = cobra.ShellCompDirectiveDefault
 			case word == markDirs:
 				directive = cobra.ShellCompDirectiveFilterDirs
 			case strings.HasPrefix(word, toComplete):
 				found = append(found, word)
 			}
+		}
+		if len(found) > 0 && !slices.ContainsFunc(found, func(word string) bool { return !strings.HasSuffix(word, ":") }) {
+			directive |= cobra.ShellCompDirectiveNoSpace // of "ip:" the value follows
 		}
 		return found, directive
 	}

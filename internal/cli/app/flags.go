@@ -44,6 +44,9 @@ func (a *App) BindFlag(key string, f *pflag.Flag) {
 		a.bound = make(map[string]*pflag.Flag)
 	}
 	a.bound[key] = f
+	if f.Changed { // what was loaded without it, as hooks do, does not hold any more
+		a.loaded, a.loadErr = nil, nil
+	}
 }
 
 // Choice adds a flag that takes one of a few words, refuses any other, and

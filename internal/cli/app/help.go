@@ -48,7 +48,7 @@ func (a *App) HelpOf(cmd *cobra.Command) Help {
 			h.Long = strings.TrimSpace(s.Long)
 		}
 		h.Examples = parseExamples(s.Example)
-		h.Statuses = s.Statuses
+		h.Statuses = completeStatuses(s)
 		for _, f := range s.Files {
 			path, use, _ := strings.Cut(f, ": ")
 			h.Files = append(h.Files, File{path, use})

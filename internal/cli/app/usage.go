@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/mobileops/mobileops/internal/failure"
@@ -101,7 +102,13 @@ func (a *App) flagError(cmd *cobra.Command, err error) error {
 		if errors.As(err, &choice) {
 			meant = spelling.Nearest(bad.GetValue(), choice.words)
 		}
-		return usageError(cmd, meant, "bad value %q for --%s: %v", shownValue(bad.GetFlag(), bad.GetValue()), bad.GetFlag().Name, errors.Unwrap(bad))
+		why := errors.Unwrap(bad)
+		if number, ok := errors.AsType[*strconv.NumError](why); ok {
+			if why = errors.New("is no whole number"); errors.Is(number.Err, strconv.ErrRange) {
+				why = errors.New("is out of range")
+			}
+		}
+		return usageError(cmd, meant, "bad value %q for --%s: %v", shownValue(bad.GetFlag(), bad.GetValue()), bad.GetFlag().Name, why)
 	}
 	return usageError(cmd, "", "%w", err)
 }

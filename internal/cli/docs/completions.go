@@ -35,7 +35,9 @@ func CompletionScript(root *cobra.Command, shell string) (string, error) {
 	case "zsh":
 		err = root.GenZshCompletion(&b)
 	case "fish":
-		err = root.GenFishCompletion(&b, true)
+		if err = root.GenFishCompletion(&b, true); err == nil {
+			return fishQuoted(b.String())
+		}
 	case "powershell":
 		err = root.GenPowerShellCompletionWithDesc(&b)
 	default:
@@ -60,6 +62,20 @@ func bashAlone(script string) string {
 		return script + fallbacks
 	}
 	return before + fallbacks + register + after
+}
+
+// fishQuoted makes cobra's script quote the words before the one that is
+// completed. fish gives them without their quotes, and the script evaluates
+// them: a file called "x;reboot", or a word that a plugin offers, would be run.
+func fishQuoted(script string) (string, error) {
+	const request = "    set -l requestComp \"MOBILEOPS_ACTIVE_HELP=0 $args[1] __complete $args[2..-1] $lastArg\"\n"
+	const quoted = "    set -l words (string escape -- $args)\n" +
+		"    set -l requestComp \"MOBILEOPS_ACTIVE_HELP=0 $words[1] __complete $words[2..-1] $lastArg\"\n"
+	before, after, ok := strings.Cut(script, request)
+	if !ok {
+		return "", failure.Errorf(failure.Failed, "the completion script for fish is not what cobra wrote once; look whether it quotes words now")
+	}
+	return before + quoted + after, nil
 }
 
 func completionPages(root *cobra.Command) (pages []page, err error) {

@@ -15,7 +15,7 @@ import (
 func generate(t *testing.T, what, dir string) map[string]string {
 	t.Helper()
 	streams, _, errs := ui.Test(nil)
-	if status := cli.Main(t.Context(), []string{"mobileops", "docs", what, dir}, streams, func(string) string { return "" }); status != 0 {
+	if status := cli.Main(t.Context, []string{"mobileops", "docs", what, dir}, streams, func(string) string { return "" }); status != 0 {
 		t.Fatalf("status %d: %s", status, errs)
 	}
 	files := make(map[string]string)

@@ -49,7 +49,7 @@ func runAck(ctx context.Context, a *app.App, o *ackOptions, ids []string) error 
 		return app.UsageError("say what is done about it: --reason TEXT")
 	}
 	now := time.Now()
-	d := finding.Decision{Who: who(a), Reason: o.reason, At: now}
+	d := finding.Decision{Who: a.Actor().Name(), Reason: o.reason, At: now}
 	return decide(ctx, a, "ack", "acknowledged", ids, now, func(tx *state.Tx, id string) (*finding.Record, error) {
 		return finding.Ack(tx, id, d)
 	})

@@ -5,9 +5,7 @@ package finding
 import (
 	"context"
 	"fmt"
-	"os/user"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -108,24 +106,6 @@ func completeStored(a *app.App, values func(*finding.Record) []string) func(cont
 		slices.Sort(words)
 		return slices.Compact(words)
 	}
-}
-
-// who names the person on whose behalf this process runs, as records keep it:
-// the user, and who logged in where that is somebody else, as after sudo.
-func who(a *app.App) string {
-	actor := a.Actor()
-	name := actor.User
-	if name == "" {
-		name = "uid " + strconv.Itoa(actor.UID)
-	}
-	if actor.LoginUID >= 0 && actor.LoginUID != int64(actor.UID) {
-		login := strconv.FormatInt(actor.LoginUID, 10)
-		if u, err := user.LookupId(login); err == nil {
-			return name + " (login " + u.Username + ")"
-		}
-		return name + " (login uid " + login + ")"
-	}
-	return name
 }
 
 // decisionReport is the document of the verbs that decide something.

@@ -47,7 +47,7 @@ func runReopen(ctx context.Context, a *app.App, o *reopenOptions, ids []string) 
 		return app.UsageError("say why: --reason TEXT")
 	}
 	now := time.Now()
-	d := finding.Decision{Who: who(a), Reason: o.reason, At: now}
+	d := finding.Decision{Who: a.Actor().Name(), Reason: o.reason, At: now}
 	return decide(ctx, a, "reopen", "reopened", ids, now, func(tx *state.Tx, id string) (*finding.Record, error) {
 		return finding.Reopen(tx, id, d)
 	})

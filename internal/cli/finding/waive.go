@@ -64,7 +64,7 @@ func runWaive(ctx context.Context, a *app.App, o *waiveOptions, ids []string) er
 	if err != nil {
 		return err
 	}
-	d := finding.Decision{Who: who(a), Reason: o.reason, At: now}
+	d := finding.Decision{Who: a.Actor().Name(), Reason: o.reason, At: now}
 	return decide(ctx, a, "waive", "waived", ids, now, func(tx *state.Tx, id string) (*finding.Record, error) {
 		return finding.Waive(tx, id, d, o.owner, until)
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
+	"github.com/mobileops/mobileops/internal/document"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/policy"
 	"github.com/mobileops/mobileops/internal/ui"
@@ -39,12 +40,12 @@ mobileops integrity policy validate ./policy.yaml && sudo install -m 644 policy.
 
 // policyValidateReport is the document of integrity policy validate --output json.
 type policyValidateReport struct {
-	Schema   string            `json:"schema"`
-	File     jsonPath          `json:"file"`
-	Valid    bool              `json:"valid"`
-	Paths    int               `json:"paths"`
-	Rules    int               `json:"rules"`
-	Problems []*policy.Problem `json:"problems"`
+	Schema   string              `json:"schema"`
+	File     jsonPath            `json:"file"`
+	Valid    bool                `json:"valid"`
+	Paths    int                 `json:"paths"`
+	Rules    int                 `json:"rules"`
+	Problems []*document.Problem `json:"problems"`
 }
 
 func runPolicyValidate(a *app.App, file string) error {
@@ -52,9 +53,9 @@ func runPolicyValidate(a *app.App, file string) error {
 	if err != nil {
 		return err
 	}
-	report := policyValidateReport{Schema: "mobileops.integrity.policy.validate/v1", File: newJSONPath(file), Problems: []*policy.Problem{}}
+	report := policyValidateReport{Schema: "mobileops.integrity.policy.validate/v1", File: newJSONPath(file), Problems: []*document.Problem{}}
 	p, err := policy.Parse(policyFileName(file), source)
-	var wrong *policy.ParseError
+	var wrong *document.Error
 	outcome := failure.None
 	switch {
 	case errors.As(err, &wrong):

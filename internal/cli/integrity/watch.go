@@ -12,6 +12,7 @@ import (
 
 	"github.com/mobileops/mobileops/internal/cli/app"
 	"github.com/mobileops/mobileops/internal/cli/moment"
+	"github.com/mobileops/mobileops/internal/cli/sdnotify"
 	"github.com/mobileops/mobileops/internal/config"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/integrity/watch"
@@ -193,13 +194,13 @@ func runWatch(ctx context.Context, a *app.App, o *watchOptions) error {
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	manager := newServiceManager(a.Getenv)
+	manager := sdnotify.New(a.Getenv)
 	printer := newWatchPrinter(a.Streams, o.name)
 	opts.Report = printer.record
 	opts.Warn = func(text string) { a.Streams.Notice("mobileops: integrity watch: %s", text) }
-	opts.Alive = manager.alive
+	opts.Alive = manager.Alive
 	opts.Ready = func(mode watch.Mode) {
-		manager.ready()
+		manager.Ready()
 		if !a.Streams.Quiet && a.Streams.Format == ui.Text {
 			a.Streams.Notice("Watching what the baseline %q covers (%s). Ctrl-C ends it.", o.name, mode)
 		}
@@ -207,7 +208,7 @@ func runWatch(ctx context.Context, a *app.App, o *watchOptions) error {
 	debug.SetMemoryLimit(watchMemory)
 	debug.SetGCPercent(watchGCPercent)
 	sum, err := watch.Run(ctx, e, opts)
-	manager.stopping()
+	manager.Stopping()
 	ended := limit > 0 && ctx.Err() == context.DeadlineExceeded
 	if sum == nil {
 		if ctx.Err() != nil && failure.KindOf(err) == failure.Interrupted {

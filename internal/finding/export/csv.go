@@ -58,26 +58,29 @@ func CSV(w io.Writer, records Records) error {
 			}
 			ev = string(b)
 		}
-		subject := cell(r.Subject)
+		subject := Cell(r.Subject)
 		exact := ""
 		if subject != r.Subject {
 			exact = base64.StdEncoding.EncodeToString([]byte(r.Subject))
 		}
-		write([]string{r.ID(), r.Severity.String(), r.State.String(), cell(r.Source), cell(r.Rule), subject, cell(r.Title),
+		write([]string{r.ID(), r.Severity.String(), r.State.String(), Cell(r.Source), Cell(r.Rule), subject, Cell(r.Title),
 			stamp(r.FirstSeen), stamp(r.LastSeen), strconv.FormatUint(r.TimesSeen, 10),
-			cell(r.Owner), cell(r.Reason), stamp(r.WaivedUntil), cell(strings.Join(r.Tags, " ")), cell(strings.Join(r.References, " ")),
-			cell(r.Remediation), neutral(ev), r.Fingerprint.String(), exact})
+			Cell(r.Owner), Cell(r.Reason), stamp(r.WaivedUntil), Cell(strings.Join(r.Tags, " ")), Cell(strings.Join(r.References, " ")),
+			Cell(r.Remediation), neutral(ev), r.Fingerprint.String(), exact})
 	}
 	return buf.Flush()
 }
 
-// cell makes any text a harmless field.
-func cell(s string) string { return neutral(Visible(s)) }
+// Cell makes any text a harmless field of CSV.
+func Cell(s string) string { return neutral(Visible(s)) }
 
 // neutral puts an apostrophe before whatever a spreadsheet could take for the
 // start of a formula: = + - @ and their full-width forms, at the start of the
 // field, or after a semicolon, which separates fields in some locales.
 func neutral(s string) string {
+	if !strings.ContainsAny(s, "=+-@＝＋－＠") {
+		return s
+	}
 	var b strings.Builder
 	start := true
 	for _, r := range s {

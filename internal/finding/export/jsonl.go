@@ -20,16 +20,16 @@ func JSONLines(w io.Writer, records Records) error {
 		if err != nil {
 			return err
 		}
-		if _, err := buf.Write(append(visibleJSON(b), '\n')); err != nil {
+		if _, err := buf.Write(append(VisibleJSON(b), '\n')); err != nil {
 			return err
 		}
 	}
 	return buf.Flush()
 }
 
-// visibleJSON is Visible for JSON: the same value, without a character that
+// VisibleJSON is Visible for JSON: the same value, without a character that
 // could mislead who looks at it. encoding/json escapes those below U+0020.
-func visibleJSON(b []byte) []byte {
+func VisibleJSON(b []byte) []byte {
 	var out []byte
 	done := 0 // b[:done] is in out
 	for i := 0; i < len(b); {

@@ -42,20 +42,20 @@ func JUnit(w io.Writer, m Meta, records Records) error {
 
 	out := &errWriter{w: w}
 	buf := bufio.NewWriter(out)
-	x := xmlWriter{buf}
+	x := XML{Writer: buf}
 	_, _ = buf.WriteString(xml.Header)
 	suite := func(name string, c counts) {
-		x.open("  ", "testsuite", false, "name", name, "tests", strconv.Itoa(c.tests), "failures", strconv.Itoa(c.failures),
+		x.Open("  ", "testsuite", false, "name", name, "tests", strconv.Itoa(c.tests), "failures", strconv.Itoa(c.failures),
 			"errors", "0", "skipped", strconv.Itoa(c.skipped), "timestamp", m.Started.UTC().Format("2006-01-02T15:04:05"), "hostname", Visible(m.Host))
 	}
 	if total.tests == 0 {
 		total.tests = 1
 	}
-	x.open("", "testsuites", false, "name", "mobileops", "tests", strconv.Itoa(total.tests), "failures", strconv.Itoa(total.failures), "errors", "0")
+	x.Open("", "testsuites", false, "name", "mobileops", "tests", strconv.Itoa(total.tests), "failures", strconv.Itoa(total.failures), "errors", "0")
 	if len(sources) == 0 {
 		suite("mobileops", total)
-		x.open("    ", "testcase", true, "name", "no findings", "classname", "mobileops")
-		x.close("  ", "testsuite")
+		x.Open("    ", "testcase", true, "name", "no findings", "classname", "mobileops")
+		x.Close("  ", "testsuite")
 	}
 	names := make([]string, 0, len(sources))
 	for name := range sources {
@@ -69,12 +69,12 @@ func JUnit(w io.Writer, m Meta, records Records) error {
 				break
 			}
 			if r.Source == name {
-				x.testcase(r)
+				testcase(x, r)
 			}
 		}
-		x.close("  ", "testsuite")
+		x.Close("  ", "testsuite")
 	}
-	x.close("", "testsuites")
+	x.Close("", "testsuites")
 	return buf.Flush()
 }
 
@@ -97,23 +97,20 @@ func junitOutcome(r *finding.Record) outcome {
 	return failed
 }
 
-// xmlWriter writes elements. The bufio.Writer below it keeps the first error.
-type xmlWriter struct{ *bufio.Writer }
-
-func (x xmlWriter) testcase(r *finding.Record) {
+func testcase(x XML, r *finding.Record) {
 	name := trimmedJoin(" ", Visible(r.Rule), Visible(r.Subject))
-	x.open("    ", "testcase", false, "name", name, "classname", Visible(r.Source)+"."+Visible(r.Rule), "time", "0")
+	x.Open("    ", "testcase", false, "name", name, "classname", Visible(r.Source)+"."+Visible(r.Rule), "time", "0")
 	text := junitText(r)
 	switch junitOutcome(r) {
 	case skipped:
-		x.text("skipped", decision(r))
-		x.text("system-out", text)
+		x.Text("      ", "skipped", decision(r))
+		x.Text("      ", "system-out", text)
 	case failed:
-		x.text("failure", text, "type", r.Severity.String(), "message", trimmedJoin(": ", r.Severity.String(), Visible(r.Title)))
+		x.Text("      ", "failure", text, "type", r.Severity.String(), "message", trimmedJoin(": ", r.Severity.String(), Visible(r.Title)))
 	case passed:
-		x.text("system-out", text)
+		x.Text("      ", "system-out", text)
 	}
-	x.close("    ", "testcase")
+	x.Close("    ", "testcase")
 }
 
 // junitText is the body of a test case: everything a person needs to act.
@@ -135,35 +132,4 @@ func junitText(r *finding.Record) string {
 		lines = append(lines, "see: "+Visible(ref))
 	}
 	return strings.Join(lines, "\n")
-}
-
-func (x xmlWriter) open(indent, name string, closed bool, attrs ...string) {
-	_, _ = x.WriteString(indent)
-	x.tag(name, attrs)
-	if closed {
-		_, _ = x.WriteString("/>\n")
-		return
-	}
-	_, _ = x.WriteString(">\n")
-}
-
-func (x xmlWriter) tag(name string, attrs []string) {
-	_, _ = x.WriteString("<" + name)
-	for i := 0; i < len(attrs); i += 2 {
-		_, _ = x.WriteString(" " + attrs[i] + `="`)
-		_ = xml.EscapeText(x, []byte(attrs[i+1]))
-		_ = x.WriteByte('"')
-	}
-}
-
-func (x xmlWriter) text(name, text string, attrs ...string) {
-	_, _ = x.WriteString("      ")
-	x.tag(name, attrs)
-	_ = x.WriteByte('>')
-	_ = xml.EscapeText(x, []byte(text))
-	_, _ = x.WriteString("</" + name + ">\n")
-}
-
-func (x xmlWriter) close(indent, name string) {
-	_, _ = x.WriteString(indent + "</" + name + ">\n")
 }

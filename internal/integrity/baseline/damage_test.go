@@ -65,7 +65,7 @@ func damaged(t *testing.T, what string, path string, data []byte, root, good Has
 	if err != nil && (!errors.Is(err, ErrDamaged) || failure.KindOf(err) != failure.Untrustworthy) {
 		t.Errorf("%s: %v", what, err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("%s: took %v", what, took)
 	}
 	// Without a known root, as at an import, nothing may crash either.
@@ -299,7 +299,7 @@ func TestPanicWhileOpening(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the file cannot be closed")
 	}
 }

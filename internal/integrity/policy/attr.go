@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/mobileops/mobileops/internal/document"
 )
 
 // Attr is a set of attributes of a file system entry that are compared with
@@ -119,7 +121,7 @@ func extendAttrs(a Attr, list []string) (Attr, error) {
 		bits, ok := lookupAttr(name)
 		switch {
 		case !ok:
-			return 0, fmt.Errorf("unknown attribute %q%s", name, didYouMean(name, knownAttrs()))
+			return 0, fmt.Errorf("unknown attribute %q%s", name, document.DidYouMean(name, knownAttrs()))
 		case minus:
 			a &^= bits
 		default:

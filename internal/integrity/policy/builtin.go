@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mobileops/mobileops/internal/document"
 	"github.com/mobileops/mobileops/internal/failure"
 )
 
@@ -25,7 +26,7 @@ func BuiltinNames() []string { return slices.Clone(builtinNames) }
 // Source returns the file of a built-in policy, with its comments.
 func Source(name string) ([]byte, error) {
 	if !slices.Contains(builtinNames, name) {
-		return nil, failure.Errorf(failure.Usage, "no built-in policy %q%s", name, didYouMean(name, builtinNames))
+		return nil, failure.Errorf(failure.Usage, "no built-in policy %q%s", name, document.DidYouMean(name, builtinNames))
 	}
 	return builtinFiles.ReadFile("builtin/" + name + ".yaml")
 }
@@ -59,7 +60,7 @@ func ReadFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, failure.Errorf(failure.Usage, "no policy %q: neither a built-in one (%s) nor a file%s",
-			path, strings.Join(builtinNames, ", "), didYouMean(path, builtinNames))
+			path, strings.Join(builtinNames, ", "), document.DidYouMean(path, builtinNames))
 	} else if errors.Is(err, fs.ErrPermission) {
 		return nil, failure.Wrap(failure.NotAllowed, err)
 	} else if err != nil {

@@ -1,16 +1,12 @@
 package policy
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/mobileops/mobileops/internal/document"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
 	"go.yaml.in/yaml/v3"
@@ -22,57 +18,17 @@ const (
 	maxRules     = 5000
 	maxPaths     = 5000
 	maxGlobs     = 50000 // over all rules, braces multiplied out
-	maxProblems  = 50    // reported; a file with more is no policy
 	maxNesting   = 200   // brackets and indentation; the YAML parser recurses
 )
 
-// Problem is one thing that is wrong with a policy file.
-type Problem struct {
-	File string `json:"file"`
-	Line int    `json:"line,omitempty"` // from 1; 0 when it concerns the whole file
-	Text string `json:"message"`
-}
-
-// Error returns the problem as compilers put it: "policy.yaml:12: unknown …".
-func (p *Problem) Error() string {
-	if p.Line == 0 {
-		return p.File + ": " + p.Text
-	}
-	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
-}
-
-// ParseError is everything that is wrong with a policy file, in the order of
-// its lines. Its failure kind is Usage.
-type ParseError struct {
-	Name     string
-	Problems []*Problem
-}
-
-// Error returns one line for each problem.
-func (e *ParseError) Error() string { return errors.Join(e.Unwrap()...).Error() }
-
-// Unwrap returns the problems as errors of their own, as errors.Join does, so
-// that each is printed on its own line.
-func (e *ParseError) Unwrap() []error {
-	out := make([]error, len(e.Problems))
-	for i, p := range e.Problems {
-		out[i] = p
-	}
-	return out
-}
-
 // Parse reads a policy file. The name is what errors call the file; without
 // directory and extension it is also the name of a policy that does not give
-// its own. The error wraps a *ParseError.
+// its own. The error wraps a *document.Error.
 func Parse(name string, data []byte) (*Policy, error) {
-	r := reader{policy: &Policy{}, err: &ParseError{Name: name}}
+	r := reader{policy: &Policy{}, err: &document.Error{File: name}}
 	r.document(data)
-	if len(r.err.Problems) > 0 {
-		slices.SortStableFunc(r.err.Problems, func(a, b *Problem) int { return a.Line - b.Line })
-		if n := len(r.err.Problems); n > maxProblems {
-			r.err.Problems = append(r.err.Problems[:maxProblems], &Problem{File: name, Text: fmt.Sprintf("and %d more", n-maxProblems)})
-		}
-		return nil, failure.Wrap(failure.Usage, r.err)
+	if err := r.err.Result(failure.Usage); err != nil {
+		return nil, err
 	}
 	if r.policy.Name == "" {
 		base := filepath.Base(name)
@@ -84,107 +40,37 @@ func Parse(name string, data []byte) (*Policy, error) {
 // reader builds a policy from YAML nodes and collects what is wrong.
 type reader struct {
 	policy *Policy
-	err    *ParseError
+	err    *document.Error
 	globs  int
 }
 
-func (r *reader) problem(line int, format string, args ...any) {
-	r.err.Problems = append(r.err.Problems, &Problem{r.err.Name, line, fmt.Sprintf(format, args...)})
+func (r *reader) problem(n *yaml.Node, format string, args ...any) {
+	r.err.Add(document.At(n), format, args...)
 }
 
 func (r *reader) document(data []byte) {
-	if len(data) > maxFileBytes {
-		r.problem(0, "larger than %d bytes: this is not a policy", maxFileBytes)
-		return
+	root := r.err.Parse(data, document.Limits{What: "a policy", Bytes: maxFileBytes, Nesting: maxNesting})
+	switch {
+	case root != nil:
+		r.top(root)
+	case len(r.err.Problems) == 0:
+		r.err.Add(document.Place{}, "the policy is empty; it needs at least paths")
 	}
-	if line := tooDeep(data); line > 0 {
-		r.problem(line, "nested more than %d deep", maxNesting)
-		return
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var doc, second yaml.Node
-	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-		r.problem(0, "the policy is empty; it needs at least paths")
-		return
-	} else if err != nil {
-		r.syntax(err)
-		return
-	}
-	if err := dec.Decode(&second); err == nil {
-		r.problem(second.Line, "a second YAML document: a policy is one")
-		return
-	} else if !errors.Is(err, io.EOF) {
-		r.syntax(err)
-		return
-	}
-	r.top(doc.Content[0])
 }
 
-// syntax reports an error of the YAML parser under its line.
-func (r *reader) syntax(err error) {
-	text := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "yaml: ")
-	line := 0
-	if rest, ok := strings.CutPrefix(text, "line "); ok {
-		if number, message, ok := strings.Cut(rest, ": "); ok {
-			line, _ = strconv.Atoi(number) // else the whole file
-			text = message
-		}
-	}
-	if strings.Contains(text, "unknown anchor") || strings.Contains(text, "alphabetic or numeric character") {
-		text += "; a pattern that begins with * or & must be in quotes"
-	}
-	r.problem(line, "%s", text)
-}
-
-// tooDeep returns the first line that opens more brackets or has more list
-// dashes than any policy does, 0 when there is none. It only has to keep
-// hostile files from the recursive YAML parser, so it may count brackets in
-// comments and strings.
-func tooDeep(data []byte) int {
-	depth, line := 0, 1
-	for l := range bytes.Lines(data) {
-		dashes := 0
-		for i, c := range l {
-			switch c {
-			case '[', '{':
-				depth++
-			case ']', '}':
-				depth = max(0, depth-1)
-			case '-', '?', ':':
-				if i+1 < len(l) && (l[i+1] == ' ' || l[i+1] == '\t') {
-					dashes++
-				}
-			}
-			if depth > maxNesting || dashes > maxNesting {
-				return line
-			}
-		}
-		line++
-	}
-	return 0
-}
-
-// fields calls f for each key of a mapping, and reports unknown and repeated
-// keys.
+// fields calls f for each key of a mapping, and reports unknown keys.
 func (r *reader) fields(n *yaml.Node, what string, known []string, f func(key string, value *yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
-		r.problem(n.Line, "%s must have keys (%s)", what, strings.Join(known, ", "))
+		r.problem(n, "%s must have keys (%s)", what, strings.Join(known, ", "))
 		return
 	}
-	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		switch first, again := seen[key.Value]; {
-		case key.Kind != yaml.ScalarNode:
-			r.problem(key.Line, "a key of %s must be a word", what)
-		case again:
-			r.problem(key.Line, "%q stands in line %d already", key.Value, first)
-		case !slices.Contains(known, key.Value):
-			r.problem(key.Line, "unknown key %q in %s%s", key.Value, what, didYouMean(key.Value, known))
-		default:
-			seen[key.Value] = key.Line
-			f(key.Value, value)
+		if !slices.Contains(known, key.Value) {
+			r.problem(key, "unknown key %q in %s%s", key.Value, what, document.DidYouMean(key.Value, known))
+			continue
 		}
+		f(key.Value, value)
 	}
 }
 
@@ -196,7 +82,7 @@ var (
 
 func (r *reader) top(n *yaml.Node) {
 	if n.Kind != yaml.MappingNode {
-		r.problem(n.Line, "a policy must have keys (%s)", strings.Join(topKeys, ", "))
+		r.problem(n, "a policy must have keys (%s)", strings.Join(topKeys, ", "))
 		return
 	}
 	p := r.policy
@@ -211,7 +97,7 @@ func (r *reader) top(n *yaml.Node) {
 		switch key {
 		case "version":
 			if s, ok := r.scalar(v, "version"); ok && s != "1" {
-				r.problem(v.Line, "version %q: this program knows version 1", s)
+				r.problem(v, "version %q: this program knows version 1", s)
 			}
 		case "name":
 			p.Name, _ = r.scalar(v, "name")
@@ -223,7 +109,7 @@ func (r *reader) top(n *yaml.Node) {
 		case "cross_filesystems":
 			s, ok := r.scalar(v, "cross_filesystems")
 			if ok && s != "true" && s != "false" {
-				r.problem(v.Line, "cross_filesystems is true or false, not %q", s)
+				r.problem(v, "cross_filesystems is true or false, not %q", s)
 			}
 			p.CrossFilesystems = s == "true"
 		case "defaults":
@@ -240,7 +126,7 @@ func (r *reader) top(n *yaml.Node) {
 		}
 	})
 	if !hasPaths {
-		r.problem(n.Line, "a policy needs paths: where to start")
+		r.problem(n, "a policy needs paths: where to start")
 	}
 	if rules != nil {
 		r.rules(rules)
@@ -265,7 +151,7 @@ func (r *reader) extend(n *yaml.Node) {
 	}
 	base, err := Builtin(name)
 	if err != nil {
-		r.problem(n.Line, "extends: %v", err)
+		r.problem(n, "extends: %v", err)
 		return
 	}
 	p := r.policy
@@ -276,16 +162,12 @@ func (r *reader) extend(n *yaml.Node) {
 // scalar returns the text of a node that must be a single value.
 func (r *reader) scalar(n *yaml.Node, what string) (string, bool) {
 	switch {
-	case n.Kind == yaml.AliasNode:
-		r.problem(n.Line, "%s: aliases are not supported; a pattern that begins with * must be in quotes", what)
-	case n.Kind == yaml.ScalarNode && strings.HasPrefix(n.Tag, "!") && !strings.HasPrefix(n.Tag, "!!"):
-		r.problem(n.Line, "%s: put it in quotes, YAML takes an unquoted ! for a tag: %q", what, n.Tag)
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
-		r.problem(n.Line, "%s is empty", what)
-	case n.Kind == yaml.ScalarNode && n.Tag != "!!binary":
+		r.problem(n, "%s is empty", what)
+	case n.Kind == yaml.ScalarNode:
 		return n.Value, true
 	default:
-		r.problem(n.Line, "%s must be a single value; a pattern with brackets or braces must be in quotes", what)
+		r.problem(n, "%s must be a single value; a pattern with brackets or braces must be in quotes", what)
 	}
 	return "", false
 }
@@ -310,21 +192,21 @@ func (r *reader) paths(n *yaml.Node) {
 		}
 		p, err := parsePath(text)
 		if err != nil {
-			r.problem(item.Line, "%v", err)
+			r.problem(item, "%v", err)
 			return
 		}
 		if clean := path.Clean(p); clean != p {
-			r.problem(item.Line, "the path %q is not clean: write %q", text, escapeName(clean))
+			r.problem(item, "the path %q is not clean: write %q", text, escapeName(clean))
 			return
 		}
 		paths = append(paths, p)
 	})
 	switch {
 	case len(paths) > maxPaths:
-		r.problem(n.Line, "more than %d paths", maxPaths)
+		r.problem(n, "more than %d paths", maxPaths)
 		return
 	case n.Kind == yaml.SequenceNode && len(n.Content) == 0:
-		r.problem(n.Line, "paths is empty: the policy would cover nothing")
+		r.problem(n, "paths is empty: the policy would cover nothing")
 	}
 	r.policy.Paths = mergePaths(slices.Concat(r.policy.Paths, paths))
 }
@@ -333,18 +215,18 @@ func (r *reader) paths(n *yaml.Node) {
 // list that begins with a minus takes away from the defaults.
 func (r *reader) attrs(n *yaml.Node, defaults Attr) Attr {
 	var list []string
-	var lines []int
+	var at []*yaml.Node
 	each(n, func(item *yaml.Node) {
 		s, ok := r.scalar(item, "attributes")
 		if !ok {
 			return
 		}
 		for _, w := range strings.FieldsFunc(s, func(c rune) bool { return c == ',' || c == ' ' }) {
-			list, lines = append(list, w), append(lines, item.Line)
+			list, at = append(list, w), append(at, item)
 		}
 	})
 	if len(list) == 0 && (n.Kind == yaml.SequenceNode || n.Value == "") {
-		r.problem(n.Line, "attributes is empty; \"none\" watches for existence only")
+		r.problem(n, "attributes is empty; \"none\" watches for existence only")
 		return 0
 	}
 	var a Attr
@@ -354,7 +236,7 @@ func (r *reader) attrs(n *yaml.Node, defaults Attr) Attr {
 	for i := range list {
 		next, err := extendAttrs(a, list[i:i+1])
 		if err != nil {
-			r.problem(lines[i], "%v", err)
+			r.problem(at[i], "%v", err)
 			continue
 		}
 		a = next
@@ -373,19 +255,19 @@ func (r *reader) severity(n *yaml.Node) finding.Severity {
 			return sev
 		}
 	}
-	r.problem(n.Line, "unknown severity %q%s", s, didYouMean(s, known))
+	r.problem(n, "unknown severity %q%s", s, document.DidYouMean(s, known))
 	return 0
 }
 
 func (r *reader) rules(n *yaml.Node) {
 	if n.Kind != yaml.SequenceNode {
-		r.problem(n.Line, "rules must be a list")
+		r.problem(n, "rules must be a list")
 		return
 	}
 	for _, item := range n.Content {
 		r.rule(item)
 		if len(r.policy.Rules) > maxRules {
-			r.problem(item.Line, "more than %d rules", maxRules)
+			r.problem(item, "more than %d rules", maxRules)
 			return
 		}
 	}
@@ -414,7 +296,7 @@ func (r *reader) rule(n *yaml.Node) {
 		case "class":
 			s, ok := r.scalar(v, "class")
 			if ok && s != "growing" {
-				r.problem(v.Line, "unknown class %q%s; the only class is \"growing\"", s, didYouMean(s, []string{"growing"}))
+				r.problem(v, "unknown class %q%s", s, document.DidYouMean(s, []string{"growing"}))
 			}
 			rule.Growing = true
 		}
@@ -423,11 +305,11 @@ func (r *reader) rule(n *yaml.Node) {
 		rule.Attrs &^= growingIgnores
 	}
 	if paths == nil {
-		r.problem(n.Line, "the rule has no path")
+		r.problem(n, "the rule has no path")
 		return
 	}
 	if paths.Kind == yaml.SequenceNode && len(paths.Content) == 0 {
-		r.problem(paths.Line, "the rule has no path")
+		r.problem(paths, "the rule has no path")
 	}
 	each(paths, func(item *yaml.Node) { r.pattern(item, rule, decided) })
 }
@@ -443,20 +325,20 @@ func (r *reader) pattern(n *yaml.Node, rule Rule, decided bool) {
 	if exclude {
 		rule = Rule{Exclude: true}
 		if decided {
-			r.problem(n.Line, "%q excludes, so it cannot have attributes, a severity or a class", text)
+			r.problem(n, "%q excludes, so it cannot have attributes, a severity or a class", text)
 		}
 	}
-	rule.Pattern, rule.File, rule.Line = pattern, r.err.Name, n.Line
+	rule.Pattern, rule.File, rule.Line = pattern, r.err.File, n.Line
 	comps, err := parsePattern(pattern)
 	if err != nil {
-		r.problem(n.Line, "pattern %q: %v", text, err)
+		r.problem(n, "pattern %q: %v", text, err)
 		return
 	}
 	for _, c := range comps {
 		r.globs += len(c.globs)
 	}
 	if r.globs > maxGlobs {
-		r.problem(n.Line, "the braces of all rules stand for more than %d names", maxGlobs)
+		r.problem(n, "the braces of all rules stand for more than %d names", maxGlobs)
 		return
 	}
 	r.policy.Rules = append(r.policy.Rules, rule)

@@ -40,7 +40,8 @@ type Enforce struct {
 
 const (
 	decisionTime = 2 * time.Second
-	maxHashing   = 4 // files that are read at once
+	learnTime    = time.Second // for executions that were not looked at when learning ends
+	maxHashing   = 4           // files that are read at once
 	maxDecisions = 1 << 16
 	maxDeciding  = 256  // executions that wait for an answer; beyond them everything is allowed
 	minFiles     = 4096 // descriptors that this process needs for all that
@@ -373,7 +374,11 @@ func (e *enforcer) finish(why string) {
 		e.active = false
 		e.mu.Unlock()
 		e.over.Store(true)
-		e.group.close()
+		if e.o.Learn { // nobody waits, and what was executed is to be learned
+			e.group.drain(learnTime)
+		} else {
+			e.group.close()
+		}
 		e.say(&Record{Kind: EnforceRecord, Action: "ended", Text: why})
 	})
 }

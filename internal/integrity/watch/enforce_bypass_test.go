@@ -18,7 +18,7 @@ func TestAFileOfAnotherSizeIsNotRead(t *testing.T) {
 	h := newHost(t)
 	h.programs()
 	h.sh(`truncate -s 200G other/tool`)
-	w := h.watch(enforcing(&Enforce{}))
+	w := h.watch(enforcing(&Enforce{Timeout: 20 * time.Second})) // less than the reading would take
 	if status, out := h.try("other/tool --version"); status != 126 {
 		t.Errorf("%d %s", status, out)
 	}
@@ -133,7 +133,7 @@ func TestEnforcementEndsThoughNobodyReads(t *testing.T) {
 		t.Errorf("%d", status)
 	}
 	w.cancel()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		if status, _ := h.try("other/tool --version"); status == 0 {
 			break
 		} else if time.Now().After(deadline) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,7 @@ type group struct {
 
 	mu     sync.RWMutex // held for reading while fd is used
 	closed bool
+	last   bool // it is closed once nothing waits in it
 }
 
 func newGroup(fd int) (*group, error) {
@@ -41,9 +43,14 @@ func (g *group) read(buf []byte) (int, error) {
 			return 0, os.ErrClosed
 		}
 		n, err := unix.Read(g.fd, buf)
+		last := g.last
 		g.mu.RUnlock()
 		if err == nil || !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 			return n, err
+		}
+		if last && errors.Is(err, unix.EAGAIN) {
+			g.close()
+			continue
 		}
 		// The descriptors stay open until the reader has seen that it is over.
 		fds := []unix.PollFd{{Fd: int32(g.fd), Events: unix.POLLIN}, {Fd: int32(g.wake), Events: unix.POLLIN}}
@@ -61,6 +68,18 @@ func (g *group) use(fn func(fd int) error) error {
 		return os.ErrClosed
 	}
 	return fn(g.fd)
+}
+
+// drain closes the group once what waits in it was read, or after so long.
+func (g *group) drain(within time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || g.last {
+		return
+	}
+	g.last = true
+	time.AfterFunc(within, g.close)
+	unix.Write(g.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 }
 
 // close closes the group and wakes whoever waits.

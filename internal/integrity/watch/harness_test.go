@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"os"
@@ -17,6 +18,9 @@ import (
 	"github.com/mobileops/mobileops/internal/state"
 	"golang.org/x/sys/unix"
 )
+
+// patience is how long is waited for what is to happen, on the busiest machine.
+const patience = 2 * time.Minute
 
 // host is a filesystem of the test's own with a baseline of a part of it. The
 // watch runs in this process, whose own changes it does not tell, so every
@@ -88,6 +92,37 @@ func (h *host) sh(script string) int {
 	return cmd.Process.Pid
 }
 
+// held runs a program in the mount that says "done" and then stays until the test
+// lets it go, by the end of its input: there is somebody to be found out about,
+// however late. It returns the number of the process.
+func (h *host) held(args ...string) (pid int, letGo func()) {
+	h.t.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = h.mnt
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	letGo = sync.OnceFunc(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			h.t.Errorf("%q: %v", args, err)
+		}
+	})
+	h.t.Cleanup(letGo)
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "done\n" {
+		h.t.Fatalf("%q said %q, %v", args, line, err)
+	}
+	return cmd.Process.Pid, letGo
+}
+
 // watching is a watch that runs.
 type watching struct {
 	h      *host
@@ -138,7 +173,7 @@ func (h *host) watch(change ...func(*Options)) *watching {
 		case <-begun:
 		case <-w.done:
 			h.t.Fatalf("the watch did not begin: %v", w.err)
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			h.t.Fatal("the watch is not ready")
 		}
 	}
@@ -151,7 +186,7 @@ func (w *watching) end() *Summary {
 	w.cancel()
 	select {
 	case <-w.done:
-	case <-time.After(60 * time.Second):
+	case <-time.After(patience):
 		w.h.t.Fatal("the watch does not end")
 	}
 	return w.sum
@@ -166,7 +201,7 @@ func (w *watching) all() []*Record {
 // await waits for a record.
 func (w *watching) await(what string, match func(*Record) bool) *Record {
 	w.h.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		for _, r := range w.all() {
 			if match(r) {
 				return r
@@ -213,7 +248,7 @@ func (h *host) findings() map[string]*finding.Record {
 func (h *host) awaitFindings(want ...string) map[string]*finding.Record {
 	h.t.Helper()
 	var got map[string]*finding.Record
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		got = h.findings()
 		for k := range got {
 			if strings.HasPrefix(k, "watch-gap") || strings.HasPrefix(k, "watch-overflow") {

@@ -17,7 +17,7 @@ func TestHook(t *testing.T) {
 		Args:    []string{"/bin/sh", "-c", `read line; echo "$line $NAME" >>` + out + `; case $NAME in *bad*) echo oops >&2; exit 3;; *slow*) sleep 60;; esac`},
 		Env:     func(r *Record) []string { return []string{"PATH=/usr/bin:/bin", "NAME=" + string(r.Path)} },
 		Encode:  func(r *Record) ([]byte, error) { return []byte(string(r.Verdict) + "\n"), nil },
-		Timeout: time.Second,
+		Timeout: 5 * time.Second, // enough for those that end
 		Failed: func(r *Record, reason string) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -37,7 +37,7 @@ func TestHook(t *testing.T) {
 			t.Errorf("%q is not in %q", want, got)
 		}
 	}
-	if len(failed) != 2 || !strings.Contains(failed[0], "exit status 3: oops") || !strings.Contains(failed[1], "killed after 1s") {
+	if len(failed) != 2 || !strings.Contains(failed[0], "exit status 3: oops") || !strings.Contains(failed[1], "killed after 5s") {
 		t.Errorf("%q", failed)
 	}
 }

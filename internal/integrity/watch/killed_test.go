@@ -14,8 +14,15 @@ import (
 	"github.com/mobileops/mobileops/internal/state"
 )
 
-// child starts this test program once more, as a watch that can be killed.
-func (h *host) child(enforce bool) *exec.Cmd {
+// child is this test program once more, as a watch that can be killed.
+type child struct {
+	*exec.Cmd
+	t    *testing.T
+	said chan string
+}
+
+// child starts it and waits until it sees everything.
+func (h *host) child(enforce bool) *child {
 	h.t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestWatchInAChild$")
 	cmd.Env = append(os.Environ(), "WATCH_TEST_STATE="+h.e.Store.Dir(), fmt.Sprintf("WATCH_TEST_ENFORCE=%t", enforce))
@@ -28,21 +35,29 @@ func (h *host) child(enforce bool) *exec.Cmd {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	ready := make(chan bool)
+	c := &child{cmd, h.t, make(chan string, 100)}
 	go func() {
-		s := bufio.NewScanner(out)
-		for s.Scan() {
-			if s.Text() == "ready" {
-				ready <- true
-			}
+		for s := bufio.NewScanner(out); s.Scan(); {
+			c.said <- s.Text()
 		}
 	}()
-	select {
-	case <-ready:
-	case <-time.After(20 * time.Second):
-		h.t.Fatal("the child is not ready")
+	c.await("ready")
+	return c
+}
+
+// await waits until the child says something.
+func (c *child) await(word string) {
+	c.t.Helper()
+	for deadline := time.After(patience); ; {
+		select {
+		case said := <-c.said:
+			if said == word {
+				return
+			}
+		case <-deadline:
+			c.t.Fatalf("the child does not say that it is %s", word)
+		}
 	}
-	return cmd
 }
 
 func TestWatchInAChild(t *testing.T) {
@@ -50,13 +65,12 @@ func TestWatchInAChild(t *testing.T) {
 	if dir == "" {
 		return // it is a part of the tests below
 	}
-	o := Options{Name: "default", Beat: 200 * time.Millisecond, Report: func(*Record) error { return nil }, Ready: func(Mode) {
-		time.AfterFunc(300*time.Millisecond, func() { fmt.Println("ready") })
-	}}
+	o := Options{Name: "default", Beat: 200 * time.Millisecond, Report: func(*Record) error { return nil }, first: func() { fmt.Println("ready") }}
 	if os.Getenv("WATCH_TEST_ENFORCE") == "true" {
-		o.Enforce = &Enforce{Timeout: time.Minute, logins: []string{}, slow: func(path string) {
+		o.Enforce = &Enforce{Timeout: time.Hour, logins: []string{}, slow: func(path string) {
 			if strings.HasSuffix(path, "/tool") {
-				time.Sleep(time.Minute)
+				fmt.Println("asked")
+				time.Sleep(time.Hour)
 			}
 		}}
 	}
@@ -66,8 +80,10 @@ func TestWatchInAChild(t *testing.T) {
 
 func TestKilledAndStartedAgain(t *testing.T) {
 	h := newHost(t)
+	begun := time.Now()
 	cmd := h.child(false)
-	time.Sleep(500 * time.Millisecond)
+	beaten := h.heartbeat(begun)
+	beaten = h.heartbeat(beaten) // not only when it began
 	killed := time.Now()
 	cmd.Process.Kill()
 	cmd.Wait()
@@ -78,7 +94,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 	// The span begins at the last heartbeat, not after the death.
-	if g.Since.After(killed) || killed.Sub(g.Since) > 5*time.Second || g.Until.Before(killed) {
+	if g.Since.After(killed) || g.Since.Before(beaten) || g.Until.Before(killed) {
 		t.Errorf("from %v to %v, killed %v", g.Since, g.Until, killed)
 	}
 	w.file("a", Changed)
@@ -89,6 +105,23 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	}
 	if !found {
 		t.Error("no finding of the gap")
+	}
+}
+
+// heartbeat waits for the first sign of life after a moment.
+func (h *host) heartbeat(after time.Time) time.Time {
+	h.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		b, err := loadHeartbeat(h.t.Context(), h.e.Store, "default")
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if b.Alive.After(after) {
+			return b.Alive
+		}
+		if time.Now().After(deadline) {
+			h.t.Fatalf("no heartbeat after %v", after)
+		}
 	}
 }
 
@@ -103,10 +136,11 @@ func TestKilledWhileAProgramWaits(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		done <- fmt.Sprintf("%v %.40s", err, out)
 	}()
+	child.await("asked")
 	select {
 	case said := <-done:
 		t.Fatalf("it does not wait: %s", said)
-	case <-time.After(time.Second):
+	case <-time.After(300 * time.Millisecond):
 	}
 	child.Process.Kill()
 	select {
@@ -114,7 +148,7 @@ func TestKilledWhileAProgramWaits(t *testing.T) {
 		if !strings.HasPrefix(said, "<nil> env") {
 			t.Errorf("%s", said)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("it still waits although nobody is there to answer")
 	}
 }

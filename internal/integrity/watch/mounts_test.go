@@ -74,7 +74,7 @@ func TestFilesystemsComeAndGo(t *testing.T) {
 	w.file("vol/g", Added)
 
 	// The watch does not keep it busy.
-	h.sh(`umount etc/vol; sleep 0.2`)
+	h.sh(`for i in $(seq 600); do umount etc/vol && exit; sleep 0.1; done; exit 1`) // it may read a file of it just then
 	r := w.await("the unmounting", func(r *Record) bool { return r.Kind == MountRecord && strings.Contains(r.Text, "unmounted") })
 	if string(r.Path) != point {
 		t.Errorf("%+v", r)

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,8 +17,9 @@ import (
 func TestWhoChangedWhat(t *testing.T) {
 	h := newHost(t)
 	w := h.watch()
-	pid := h.sh(`echo changed >etc/a; sleep 0.1`)
+	pid, letGo := h.held("sh", "-ec", `echo changed >etc/a; echo done; read line || true`)
 	r := w.file("a", Changed)
+	letGo()
 	p := r.Process
 	if p == nil || p.PID != pid || p.UID != 0 || p.Started.IsZero() || filepath.Base(p.Exe) == "" || p.Exited {
 		t.Errorf("process %+v, want pid %d", p, pid)
@@ -67,10 +69,10 @@ func TestBackAsItWasResolvesTheFinding(t *testing.T) {
 
 func TestABurstIsOneRecord(t *testing.T) {
 	h := newHost(t)
-	w := h.watch()
+	w := h.watch(func(o *Options) { o.Quiet, o.Longest = 5*time.Second, patience }) // a busy machine lets the shell wait
 	h.sh(`i=0; while [ $i -lt 200 ]; do echo $i; i=$((i+1)); done >etc/log; sleep 0.1`)
 	w.file("log", Added)
-	time.Sleep(500 * time.Millisecond)
+	w.end() // which tells what is left
 	n := 0
 	for _, r := range w.all() {
 		if string(r.Path) == h.dir+"/log" {
@@ -172,33 +174,30 @@ func TestUnnamedFilesAndMappings(t *testing.T) {
 	}
 	h := newHost(t)
 	w := h.watch()
-	run := func(code string) {
-		t.Helper()
-		cmd := exec.Command(py, "-c", code)
-		cmd.Dir = h.dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	run(`
-import os, time
+	_, letGo := h.held(py, "-c", `
+import os, sys
+os.chdir("etc")
 fd = os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o644)
 os.write(fd, b"from nowhere")
 os.link("/proc/self/fd/%d" % fd, "linked", src_dir_fd=os.open("/", os.O_RDONLY), follow_symlinks=True)
 os.close(fd)
-time.sleep(0.1)
+print("done", flush=True)
+sys.stdin.read()
 `)
 	w.file("linked", Added)
-	run(`
-import mmap, os, time
-fd = os.open("b", os.O_RDWR)
+	letGo()
+	_, letGo = h.held(py, "-c", `
+import mmap, os, sys
+fd = os.open("etc/b", os.O_RDWR)
 m = mmap.mmap(fd, 0)
 m[0:3] = b"TWO"
 m.close()
 os.close(fd)
-time.sleep(0.1)
+print("done", flush=True)
+sys.stdin.read()
 `)
 	r := w.file("b", Changed)
+	letGo()
 	if r.Counts.Closed == 0 {
 		t.Errorf("%+v", r.Counts)
 	}
@@ -319,8 +318,9 @@ func TestOverflowComparesEverything(t *testing.T) {
 	}
 	defer restore()
 	hold := make(chan struct{})
-	w := h.watch(func(o *Options) { o.slow = func() { <-hold } })
-	restore()
+	var once sync.Once
+	// The group is made by then. Watches of other tests are to get a queue of the usual length.
+	w := h.watch(func(o *Options) { o.slow = func() { once.Do(restore); <-hold } })
 	h.sh(`i=0; while [ $i -lt 300 ]; do echo x >etc/n$i; i=$((i+1)); done; rm etc/a`)
 	close(hold)
 	r := w.await("the overflow", func(r *Record) bool { return r.Kind == OverflowRecord })
@@ -391,7 +391,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	h.sh(`i=0; while [ $i -lt 1000 ]; do : >etc/n$i; i=$((i+1)); done; sleep 0.1`)
 	w.file("n999", Added)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		w.mu.Lock()
 		said := strings.Join(w.warned, "\n")
 		w.mu.Unlock()
@@ -404,7 +404,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Remove(disk + "/filler"); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); len(h.findings()) < 1000; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(h.findings()) < 1000; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d findings", len(h.findings()))
 		}

@@ -59,7 +59,7 @@ func TestLogger(t *testing.T) {
 			t.Fatalf("logger: %v %s", err, out)
 		}
 		buf := make([]byte, 4096)
-		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		n, err := conn.Read(buf)

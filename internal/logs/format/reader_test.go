@@ -353,7 +353,7 @@ func TestHostileRecordsTakeNoTime(t *testing.T) {
 			e := event.Event{Record: event.Record{Raw: []byte(head + body)}}
 			f.Fill(&e)
 			f.NewReader(testOptions()).Next(nil, e.Raw, true)
-			if d := cpu() - start; d > time.Second {
+			if d := cpu() - start; d > 10*time.Second {
 				t.Errorf("%s takes %v for %q again and again", name, d, piece)
 			}
 		}

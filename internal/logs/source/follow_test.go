@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -35,11 +36,14 @@ func TestFollow(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	h.append("empty.log", numbered(50, 60))
 	h.eventually(60)
-	for _, s := range c.Status() {
-		if s.LagBytes != 0 || s.Error != "" || s.GapCount != 0 {
-			t.Errorf("status %+v", s)
+	h.await(func() string {
+		for _, s := range c.Status() {
+			if s.LagBytes != 0 || s.Error != "" || s.GapCount != 0 {
+				return fmt.Sprintf("status %+v", s)
+			}
 		}
-	}
+		return ""
+	})
 	stop()
 	h.append("a/app.log", numbered(60, 70))
 	h.follow()
@@ -89,23 +93,25 @@ func TestDeletedWhileOpen(t *testing.T) {
 
 func TestLastLineWithoutNewline(t *testing.T) {
 	h := newHost(t)
-	h.opts.Idle = 300 * time.Millisecond
+	var later atomic.Int64 // how far the collector's clock is ahead
+	h.opts.Idle = time.Hour
+	h.opts.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
 	h.spec[0].Format = "plain" // others wait for lines that continue a record
 	h.write("app.log", "2026-11-22T06:00:00Z a: first\n2026-11-22T06:00:01Z a: sec")
 	h.follow()
 	wait := func(want string) {
 		t.Helper()
-		for range 300 {
-			if strings.Join(h.sink.lines(), "|") == want {
-				return
+		h.await(func() string {
+			if got := h.sink.lines(); strings.Join(got, "|") != want {
+				return fmt.Sprintf("read %q, not %q", got, want)
 			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		t.Fatalf("read %q, not %q", h.sink.lines(), want)
+			return ""
+		})
 	}
 	wait("2026-11-22T06:00:00Z a: first")
 	h.append("app.log", "ond\n2026-11-22T06:00:02Z a: thi") // in time
 	wait("2026-11-22T06:00:00Z a: first|2026-11-22T06:00:01Z a: second")
+	later.Store(int64(2 * h.opts.Idle))
 	wait("2026-11-22T06:00:00Z a: first|2026-11-22T06:00:01Z a: second|2026-11-22T06:00:02Z a: thi")
 	h.append("app.log", "rd") // too late: a record of its own
 	wait("2026-11-22T06:00:00Z a: first|2026-11-22T06:00:01Z a: second|2026-11-22T06:00:02Z a: thi|rd")
@@ -227,15 +233,12 @@ func TestFullSink(t *testing.T) {
 		t.Errorf("once: %v", err)
 	}
 	c, _ := h.follow()
-	for range 200 {
-		if s := c.Status(); len(s) == 1 && strings.Contains(s[0].Error, "no room") {
-			break
+	h.await(func() string {
+		if s := c.Status(); len(s) != 1 || !strings.Contains(s[0].Error, "no room") {
+			return fmt.Sprintf("status %+v", s)
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	if s := c.Status(); len(s) != 1 || !strings.Contains(s[0].Error, "no room") {
-		t.Errorf("status %+v", s)
-	}
+		return ""
+	})
 	h.sink.mu.Lock()
 	full = false
 	h.sink.mu.Unlock()

@@ -74,16 +74,7 @@ func TestJournal(t *testing.T) {
 	_, stop := h.follow()
 	importEntries(t, file, 30, 40)
 	importEntries(t, filepath.Join(dir, "user-1000.journal"), 40, 50)
-	msg := ""
-	for range 500 {
-		if msg = check(50); msg == "" {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	if msg != "" {
-		t.Fatal(msg)
-	}
+	h.await(func() string { return check(50) })
 	stop()
 	// Everything goes away, and what comes then follows on entries that nobody saw.
 	importEntries(t, file, 50, 60)

@@ -274,7 +274,7 @@ func TestKilled(t *testing.T) {
 		start()
 	}
 	msg := ""
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		select {
 		case <-ended: // the sink fails also without anybody's doing
 			start()

@@ -239,14 +239,21 @@ func (h *host) expect(n int) {
 // eventually waits for the numbers below n.
 func (h *host) eventually(n int) {
 	h.t.Helper()
-	msg := ""
-	for range 1000 {
-		if msg = checkNumbers(h.sink.lines(), n); msg == "" {
+	h.await(func() string { return checkNumbers(h.sink.lines(), n) })
+}
+
+// await waits until there is nothing wrong any more, as long as the busiest
+// machine may take.
+func (h *host) await(wrong func() string) {
+	h.t.Helper()
+	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		switch msg := wrong(); {
+		case msg == "":
 			return
+		case time.Now().After(end):
+			h.t.Fatal(msg)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	h.t.Fatal(msg)
 }
 
 func checkNumbers(lines []string, n int) string {

@@ -22,7 +22,7 @@ func TestFollowGoesFromOneGenerationToTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer snap.Close()
-	stop, cancel := context.WithTimeout(ctx, 20*time.Second)
+	stop, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	var mu sync.Mutex
 	var got []string

@@ -43,7 +43,7 @@ func retention() Policy { return Policy{Sources: map[string]Limits{"junk": {MaxB
 // collectForever appends numbered records of three sources, flushes often,
 // merges and removes, and says what was acknowledged.
 func collectForever(dir string, out io.Writer) error {
-	opts := Options{Dir: dir + "/logs", State: state.New(dir, state.Options{}), Signer: key(), Host: "test-host"}
+	opts := Options{Dir: dir + "/logs", State: state.New(dir, state.Options{LockTimeout: 5 * time.Minute}), Signer: key(), Host: "test-host"}
 	killOptions(&opts)
 	s, err := Open(opts)
 	if err != nil {
@@ -131,6 +131,7 @@ func TestKillLosesAndDoublesNothing(t *testing.T) {
 		if early {
 			time.AfterFunc(time.Duration(rand.IntN(30_000))*time.Microsecond, kill)
 		}
+		acks := 2 * rand.IntN(8)
 		lines := bufio.NewScanner(pipe)
 		for lines.Scan() {
 			var what, source string
@@ -138,9 +139,12 @@ func TestKillLosesAndDoublesNothing(t *testing.T) {
 			if _, err := fmt.Sscanf(lines.Text(), "%s %s %d", &what, &source, &n); err != nil {
 				continue // its end was not written
 			}
-			if !early {
+			if what == "ack" {
+				acks--
+			}
+			if !early && acks <= 0 {
 				early = true
-				time.AfterFunc(time.Duration(rand.IntN(60_000))*time.Microsecond, kill)
+				time.AfterFunc(time.Duration(rand.IntN(20_000))*time.Microsecond, kill)
 			}
 			if what == "begin" && (n < acked[source] || n > acked[source]+30) {
 				t.Fatalf("kill %d: %s goes on at %d, and %d was acknowledged", k, source, n, acked[source])

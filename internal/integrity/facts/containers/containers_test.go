@@ -227,7 +227,7 @@ func TestSlowRuntime(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "no answer within") {
 			t.Errorf("%v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it hangs")
 	}
 }

@@ -75,7 +75,7 @@ func (d *daemon) start(args ...string) {
 			<-ended
 		}
 	})
-	for range 300 {
+	for range 2400 {
 		select {
 		case err := <-ended:
 			ended <- err

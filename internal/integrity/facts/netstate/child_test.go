@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 			}
 		}
 		fmt.Println("listening")
-		time.Sleep(time.Minute)
+		time.Sleep(time.Hour)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/mobileops/mobileops/internal/integrity/facts"
+	"github.com/mobileops/mobileops/internal/ruleset"
 )
 
 //go:embed managed.txt
@@ -24,14 +25,14 @@ func managers() writers {
 }
 
 // of returns who writes an object, or none.
-func (w writers) of(o *nftObject, attrs map[string]string) string {
+func (w writers) of(o *ruleset.Object) string {
 	for _, m := range w {
-		name := o.table
+		name := o.Table
 		if m.kind == "chain" {
-			if attrs["object"] != "chain" || attrs["hook"] != facts.None {
+			if o.Kind != "chain" || o.Hook != "" {
 				continue
 			}
-			name = o.name
+			name = o.Name
 		}
 		prefix, begins := strings.CutSuffix(m.name, "*")
 		if name == m.name || begins && strings.HasPrefix(name, prefix) {

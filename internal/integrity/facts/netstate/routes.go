@@ -2,14 +2,13 @@ package netstate
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/facts"
-	"github.com/mobileops/mobileops/internal/integrity/facts/netlink"
+	"github.com/mobileops/mobileops/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -67,7 +66,7 @@ func route(h []byte, attrs []netlink.Attr, names interfaceNames) (key string, f 
 		dst = netip.IPv6Unspecified()
 	}
 	attr := map[string]string{"gateway": facts.None, "interface": facts.None, "source": facts.None,
-		"protocol": protocolName(protocol), "type": routeType(kind), "other": facts.None}
+		"protocol": protocolName(protocol), "type": netlink.RouteType(kind), "other": facts.None}
 	if scope == unix.RT_SCOPE_LINK {
 		attr["type"] += " on link"
 	}
@@ -86,13 +85,13 @@ func route(h []byte, attrs []netlink.Attr, names interfaceNames) (key string, f 
 		case unix.RTA_OIF:
 			attr["interface"] = names.of(a.Uint32())
 		case unix.RTA_GATEWAY:
-			attr["gateway"] = addressText(a.Value)
+			attr["gateway"] = netlink.AddressText(a.Value)
 		case unix.RTA_VIA:
 			if len(a.Value) > 2 {
-				attr["gateway"] = addressText(a.Value[2:])
+				attr["gateway"] = netlink.AddressText(a.Value[2:])
 			}
 		case unix.RTA_PREFSRC:
-			attr["source"] = addressText(a.Value)
+			attr["source"] = netlink.AddressText(a.Value)
 		case unix.RTA_PRIORITY:
 			metric = a.Uint32()
 		case unix.RTA_TABLE:
@@ -124,78 +123,36 @@ func route(h []byte, attrs []netlink.Attr, names interfaceNames) (key string, f 
 	return key, f, true
 }
 
-// nexthops reads a list of struct rtnexthop with its attributes.
+// nexthops reads the ways of a route that has several.
 func nexthops(b []byte, names interfaceNames) (gateways, interfaces string) {
 	var via, dev []string
-	for len(b) >= 8 {
-		size := int(binary.NativeEndian.Uint16(b))
-		if size < 8 || size > len(b) {
-			break
-		}
-		dev = append(dev, names.of(binary.NativeEndian.Uint32(b[4:])))
-		attrs, _ := netlink.Attributes(b[8:size])
+	for index, attrs := range netlink.Nexthops(b) {
+		dev = append(dev, names.of(index))
 		for _, a := range attrs {
 			if a.Type == unix.RTA_GATEWAY {
-				via = append(via, addressText(a.Value))
+				via = append(via, netlink.AddressText(a.Value))
 			}
 		}
-		b = b[min((size+3)&^3, len(b)):]
 	}
 	return facts.Join(via), facts.Join(dev)
-}
-
-func addressText(b []byte) string {
-	if a, ok := netip.AddrFromSlice(b); ok {
-		return a.String()
-	}
-	return hex.EncodeToString(b)
 }
 
 // learnedBy names a routing daemon that keeps its routes up to date by itself.
 func learnedBy(protocol byte) string {
 	switch protocol {
-	case unix.RTPROT_GATED:
-		return "gated"
-	case unix.RTPROT_ZEBRA:
-		return "zebra"
-	case unix.RTPROT_BIRD:
-		return "bird"
-	case unix.RTPROT_BABEL:
-		return "babel"
-	case unix.RTPROT_BGP:
-		return "bgp"
-	case unix.RTPROT_ISIS:
-		return "isis"
-	case unix.RTPROT_OSPF:
-		return "ospf"
-	case unix.RTPROT_RIP:
-		return "rip"
-	case unix.RTPROT_EIGRP:
-		return "eigrp"
+	case unix.RTPROT_GATED, unix.RTPROT_ZEBRA, unix.RTPROT_BIRD, unix.RTPROT_BABEL, unix.RTPROT_BGP, unix.RTPROT_ISIS,
+		unix.RTPROT_OSPF, unix.RTPROT_RIP, unix.RTPROT_EIGRP:
+		return netlink.RouteProtocol(protocol)
 	}
 	return ""
 }
 
+// protocolName is a word of baselines, which have to go on saying the same.
 func protocolName(p byte) string {
-	switch p {
-	case unix.RTPROT_BOOT:
-		return "boot"
-	case unix.RTPROT_STATIC:
-		return "static"
-	case unix.RTPROT_RA:
+	if p == unix.RTPROT_RA {
 		return "router advertisement"
-	case unix.RTPROT_DHCP:
-		return "dhcp"
 	}
-	return fmt.Sprint(p)
-}
-
-func routeType(kind byte) string {
-	names := []string{"unspecified", "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw", "nat"}
-	if int(kind) < len(names) {
-		return names[kind]
-	}
-	return fmt.Sprint(kind)
+	return netlink.RouteProtocol(p)
 }
 
 // rules tells of the policy of ip-rule(8): which packets ask which table.
@@ -221,9 +178,9 @@ func rule(h []byte, attrs []netlink.Attr) (key, text string) {
 	for _, a := range attrs {
 		switch a.Type {
 		case unix.FRA_SRC:
-			from = fmt.Sprintf("from %s/%d", addressText(a.Value), h[2])
+			from = fmt.Sprintf("from %s/%d", netlink.AddressText(a.Value), h[2])
 		case unix.FRA_DST:
-			to = fmt.Sprintf(" to %s/%d", addressText(a.Value), h[1])
+			to = fmt.Sprintf(" to %s/%d", netlink.AddressText(a.Value), h[1])
 		case unix.FRA_PRIORITY:
 			priority = a.Uint32()
 		case unix.FRA_TABLE:

@@ -14,7 +14,7 @@ import (
 
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/integrity/facts"
-	"github.com/mobileops/mobileops/internal/integrity/facts/netlink"
+	"github.com/mobileops/mobileops/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 

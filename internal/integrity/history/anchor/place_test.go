@@ -261,8 +261,10 @@ func TestHTTP(t *testing.T) {
 		return true
 	})
 	unreachable("portal", place(Options{CA: ca}), "something else than anchors")
-	s.answer(func(w http.ResponseWriter, r *http.Request) bool { time.Sleep(300 * time.Millisecond); return true })
+	tired := make(chan struct{})
+	s.answer(func(w http.ResponseWriter, r *http.Request) bool { <-tired; return true })
 	unreachable("slow", place(Options{CA: ca, Timeout: 100 * time.Millisecond}), "")
+	close(tired)
 	s.answer(func(w http.ResponseWriter, r *http.Request) bool { return r.Method == http.MethodPut }) // takes it, keeps nothing
 	if err := p.Write(t.Context(), anchorOf(9)); err == nil || !strings.Contains(err.Error(), "does not give it back") {
 		t.Errorf("a server that forgets: %v", err)
@@ -288,7 +290,7 @@ func TestHTTP(t *testing.T) {
 func TestSyslog(t *testing.T) {
 	send := func(address string) {
 		t.Helper()
-		s, err := ParseSyslog(address, 5*time.Second)
+		s, err := ParseSyslog(address, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -314,7 +316,7 @@ func TestSyslog(t *testing.T) {
 	}{{udp, "udp://" + udp.LocalAddr().String()}, {dgram, dgram.LocalAddr().String()}} {
 		send(c.address)
 		b := make([]byte, 2048)
-		c.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.conn.SetReadDeadline(time.Now().Add(time.Minute))
 		n, _, err := c.conn.ReadFrom(b)
 		if got := string(b[:n]); err != nil || !strings.HasPrefix(got, "<85>1 20") || !strings.HasSuffix(got, want) {
 			t.Errorf("%s: %q %v", c.address, got, err)

@@ -1,0 +1,455 @@
+package isolation
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/network/nft"
+	"github.com/mobileops/mobileops/internal/ruleset"
+	"github.com/mobileops/mobileops/internal/state"
+	"golang.org/x/sys/unix"
+)
+
+// Engine isolates this host, remembers it, and keeps a guard.
+type Engine struct {
+	Store *state.Store
+	// StartGuard starts a process that runs Guard and outlives this one, and
+	// returns where it is told should the process end before this one; nil:
+	// none is started.
+	StartGuard func() (ended <-chan error, err error)
+	// Warn is told of what went wrong beside the thing itself.
+	Warn func(format string, args ...any)
+}
+
+// Request is what is to be done by Isolate.
+type Request struct {
+	Options
+	By, Reason, Profile string
+	Probe               []Target // must be reachable afterwards
+}
+
+// Result is what isolation came to.
+type Result struct {
+	Prepared *Prepared
+	Took     time.Duration // until the rules were in force
+	Severed  Severed
+	Record   Record
+	Guard    state.Holder // of the guard's lock; PID 0: there is none
+	// Bypass names processes that no rule can stop.
+	Bypass []string
+	// SeverError, RecordError and GuardError say what could not be done while
+	// isolation is in force.
+	SeverError, RecordError, GuardError error
+}
+
+// ours reports whether a table is one that mobileops made: of isolation, blocks
+// or segments. What the administrator of this host blocks while it is isolated is
+// no change by others.
+func ours(_ uint8, table string) bool { return strings.HasPrefix(table, "mobileops_") }
+
+// lock keeps others from changing isolation meanwhile. Trouble with the state
+// directory, such as a full disk, is no reason not to isolate.
+func (e *Engine) lock(doing string) (release func(), err error) {
+	if err := mayChange(); err != nil {
+		return nil, err
+	}
+	l, err := e.Store.Lock("network-isolation", doing)
+	var held *state.HeldError
+	switch {
+	case errors.As(err, &held):
+		if held.Holder.PID > 0 {
+			return nil, failure.Hint(err, fmt.Sprintf("if it hangs: kill -9 %d", held.Holder.PID))
+		}
+		return nil, err
+	case err != nil:
+		e.Warn("no lock was taken: %v", err)
+		return func() {}, nil
+	}
+	return func() { l.Release() }, nil
+}
+
+// Isolate puts isolation in force at once, cuts what is not allowed any more,
+// and undoes it when a probe fails. Its error says in the end whether the host
+// is isolated.
+func (e *Engine) Isolate(ctx context.Context, q Request) (*Result, error) {
+	release, err := e.lock("network isolate")
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	for _, t := range q.Probe {
+		q.Allow = append(q.Allow, t.Peers()...)
+	}
+	q.Owned = e.StartGuard != nil
+	began := time.Now()
+	prepared, err := Prepare(q.Options, q.By)
+	if err != nil {
+		return nil, err
+	}
+	var before *Record
+	if q.Replace {
+		before = e.lasting(ctx)
+	}
+	if err := e.makeWay(q.Replace); err != nil {
+		return nil, err
+	}
+	if _, err = prepared.PutInForce(); err != nil {
+		return nil, err
+	}
+	r := &Result{Prepared: prepared, Took: time.Since(began)}
+	// From here on the host is cut off, and everything else has time.
+	r.Severed, r.SeverError = prepared.Sever()
+	r.Bypass = bypassing()
+	if err := e.probe(ctx, q, before); err != nil {
+		return nil, err
+	}
+	r.Record = Record{Since: began, By: q.By, Reason: q.Reason, Profile: q.Profile, Allow: prepared.Allowed(), Strict: q.Strict, Around: prepared.plan.around.Remembered}
+	if q.Confirm > 0 {
+		r.Record.Deadline = began.Add(q.Confirm)
+	}
+	if r.Record.Before, err = ruleset.Digest(ctx, ours); err != nil {
+		e.Warn("the rules of others could not be read: %v", err)
+	}
+	r.RecordError = Save(ctx, e.Store, &r.Record)
+	r.Guard, r.GuardError = e.startGuard(ctx)
+	return r, nil
+}
+
+// makeWay ends the guard of isolation that is to be replaced, or has lapsed: such
+// a one still owns the tables, and would call what comes next lapsed, too.
+func (e *Engine) makeWay(replace bool) error {
+	if !e.guarded() {
+		return nil
+	}
+	if !replace {
+		if now, err := Read(); err != nil || now.InForce {
+			return err // PutInForce says what is in force
+		}
+	}
+	return e.stopGuard()
+}
+
+// lasting is the record of isolation that lasts and is in force; nil when there is
+// none.
+func (e *Engine) lasting(ctx context.Context) *Record {
+	now, err := Read()
+	if err != nil || !now.InForce || now.Pending {
+		return nil
+	}
+	r, err := Load(ctx, e.Store)
+	if err != nil {
+		e.Warn("%v", err)
+	}
+	if !r.Lasts() {
+		return nil
+	}
+	return r
+}
+
+// again puts in force what a record says.
+func (e *Engine) again(r *Record) error {
+	p, err := Prepare(Options{Allow: r.Allow, Strict: r.Strict, Remembered: r.Around, Replace: true, Owned: e.StartGuard != nil}, r.By)
+	if err != nil {
+		return err
+	}
+	if _, err := p.PutInForce(); err != nil {
+		return err
+	}
+	if _, err := p.Sever(); err != nil {
+		e.Warn("%v", err)
+	}
+	return nil
+}
+
+// probe undoes isolation when a target cannot be reached any more: what was there
+// before is in force again, isolation that lasted included.
+func (e *Engine) probe(ctx context.Context, q Request, before *Record) error {
+	for _, t := range q.Probe {
+		err := t.Reach(ctx)
+		if err == nil {
+			continue
+		}
+		what, hint := "isolation", "the host is open again; see that it answers, or leave the probe out"
+		undo := Restore
+		if before != nil {
+			what, hint = "the change", "the host is isolated as it was before; see that it answers, or leave the probe out"
+			undo = func() error { return e.again(before) }
+		}
+		if undo := undo(); undo != nil {
+			return fmt.Errorf("%s cannot be reached (%w), and %s could not be undone: %w", t.Name, err, what, undo)
+		}
+		whole := context.WithoutCancel(ctx)
+		if before == nil {
+			_ = Save(whole, e.Store, &Record{Since: time.Now(), By: q.By, Reason: q.Reason, Ended: time.Now(), How: "undone"})
+		} else if _, err := e.startGuard(whole); err != nil {
+			e.Warn("%v", err)
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s was undone: %w", what, ctx.Err())
+		}
+		return failure.Hint(failure.Errorf(failure.Failed, "%s was undone: %s cannot be reached from here: %w", what, t.Name, err), hint)
+	}
+	return nil
+}
+
+// Confirm makes isolation that waits for it last.
+func (e *Engine) Confirm(ctx context.Context, now time.Time) error {
+	release, err := e.lock("network confirm")
+	if err != nil {
+		return err
+	}
+	defer release()
+	guarded, err := e.pauseGuard()
+	if err != nil {
+		return err
+	}
+	err = Confirm()
+	if err == nil {
+		if err = e.note(ctx, func(r *Record) { r.Confirmed = now }); err != nil {
+			err = failure.Errorf(failure.Incomplete, "isolation lasts, but not across a reboot: %w", err)
+		}
+	}
+	if guarded {
+		if _, problem := e.startGuard(ctx); problem != nil && err == nil {
+			e.Warn("isolation is confirmed, and the guard did not start again: %v", problem)
+		}
+	}
+	return err
+}
+
+// Restored is what taking isolation back came to.
+type Restored struct {
+	Record *Record // nil: nothing was remembered
+	// Same reports whether the rules of others are those from before; it is nil
+	// when that cannot be told.
+	Same *bool
+}
+
+// Restore takes isolation back; ErrNotInForce when there was none.
+func (e *Engine) Restore(ctx context.Context, how string) (*Restored, error) {
+	release, err := e.lock("network restore")
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if err := e.stopGuard(); err != nil {
+		return nil, err
+	}
+	r := new(Restored)
+	r.Record, err = Load(ctx, e.Store)
+	if err != nil {
+		e.Warn("%v", err) // a damaged state must not keep a host cut off
+	}
+	done := Restore()
+	if done != nil && !errors.Is(done, ErrNotInForce) {
+		return nil, done
+	}
+	if r.Record.Open() {
+		if done != nil && !r.Record.Lasts() {
+			how = "lapsed"
+		}
+		if err := e.note(ctx, func(rec *Record) { rec.Ended, rec.How = time.Now(), how }); err != nil {
+			return r, fmt.Errorf("the host is not isolated any more, but would be after a reboot: %w", err)
+		}
+		if r.Record.Before != "" {
+			after, err := ruleset.Digest(ctx, ours)
+			if err == nil {
+				same := after == r.Record.Before
+				r.Same = &same
+			}
+		}
+	}
+	return r, done
+}
+
+// note changes the record, if there is one.
+func (e *Engine) note(ctx context.Context, change func(*Record)) error {
+	r, err := Load(ctx, e.Store)
+	if err != nil || r == nil {
+		return err
+	}
+	change(r)
+	return Save(ctx, e.Store, r)
+}
+
+// Lapsed notes that isolation has ended by itself.
+func (e *Engine) Lapsed(ctx context.Context) error {
+	return e.note(ctx, func(r *Record) {
+		if r.Open() {
+			r.Ended, r.How = time.Now(), "lapsed"
+		}
+	})
+}
+
+// Reconciled is what Reconcile did.
+type Reconciled string
+
+// What Reconcile can have done.
+const (
+	AsRecorded Reconciled = "as recorded"
+	ArmedAgain Reconciled = "isolated again"
+	Swept      Reconciled = "removed what was left of isolation that has lapsed"
+)
+
+// Reconcile makes true what is remembered: after a reboot, and after somebody
+// flushed the rules, a host that is to be isolated is isolated again. Isolation
+// that nobody confirmed is not.
+func (e *Engine) Reconcile(ctx context.Context) (Reconciled, error) {
+	release, err := e.lock("network reconcile")
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	record, err := Load(ctx, e.Store)
+	if err != nil {
+		return "", err
+	}
+	now, err := ReadAll()
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case record.Lasts() && (!now.InForce || now.Pending || len(now.Gaps) > 0):
+		if err := e.stopGuard(); err != nil {
+			return "", err
+		}
+		if err := e.again(record); err != nil {
+			return "", err
+		}
+		_, err = e.startGuard(ctx)
+		return ArmedAgain, err
+	case now.Present && !now.InForce:
+		if err := e.stopGuard(); err != nil {
+			return "", err
+		}
+		if err := Restore(); err != nil && !errors.Is(err, ErrNotInForce) {
+			return "", err
+		}
+		return Swept, e.Lapsed(ctx)
+	case record.Open() && !record.Lasts() && !now.InForce:
+		return Swept, e.Lapsed(ctx)
+	case now.InForce && !e.guarded():
+		_, err = e.startGuard(ctx)
+	}
+	return AsRecorded, err
+}
+
+// GuardHolder returns who guards, and whether anybody does. Its time is zero when
+// only the tables tell, and its PID when nothing does.
+func (e *Engine) GuardHolder() (state.Holder, bool) {
+	h, held := e.Store.Holder(GuardLock)
+	if held && isGuard(h.PID) {
+		return h, true
+	}
+	// On a full disk, whoever has the lock could not write its number down, and that
+	// of the one before stands there, which may be anybody's by now.
+	pid, ok := guardOfTables()
+	if !ok {
+		pid = 0
+	}
+	return state.Holder{PID: pid, Doing: "network guard"}, ok || held
+}
+
+func (e *Engine) guarded() bool { _, ok := e.GuardHolder(); return ok }
+
+// How long a guard may take to come and to go.
+const (
+	guardPatience = 5 * time.Second
+	guardManners  = time.Second // to go by itself; the time to confirm runs on
+	guardPoll     = 2 * time.Millisecond
+)
+
+// startGuard starts a guard and waits until it owns the tables.
+func (e *Engine) startGuard(ctx context.Context) (state.Holder, error) {
+	if e.StartGuard == nil {
+		return state.Holder{}, nil
+	}
+	if h, ok := e.GuardHolder(); ok {
+		return h, nil
+	}
+	ended, err := e.StartGuard()
+	if err != nil {
+		return state.Holder{}, fmt.Errorf("start the guard: %w", err)
+	}
+	r, err := nft.OpenReader()
+	if err != nil {
+		return state.Holder{}, err
+	}
+	defer r.Close()
+	for end := time.Now().Add(guardPatience); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(guardPoll) {
+		select {
+		case err := <-ended:
+			return state.Holder{}, fmt.Errorf("the guard ended: %v (see why: mobileops network guard)", err)
+		default:
+		}
+		h, ok := e.GuardHolder()
+		if !ok {
+			continue
+		}
+		if info, _, err := r.Table(netdev); err == nil && (info.Owner != 0 || info.Flags&nft.Persist == 0) {
+			return h, nil
+		}
+	}
+	return state.Holder{}, fmt.Errorf("the guard did not come up within %v", guardPatience)
+}
+
+// pauseGuard makes a guard that runs let go of the tables, and tells whether
+// there was one.
+func (e *Engine) pauseGuard() (bool, error) {
+	h, ok := e.GuardHolder()
+	// One that is just ending has no name any more, and still has the lock.
+	for end := time.Now().Add(guardManners); ok && h.PID <= 0 && time.Now().Before(end); time.Sleep(guardPoll) {
+		h, ok = e.GuardHolder()
+	}
+	if !ok {
+		return false, nil
+	}
+	if h.PID <= 0 {
+		return true, failure.Errorf(failure.Busy, "a guard runs, and it cannot be told which process it is")
+	}
+	// A guard is not ended by whoever could not do anything about its tables.
+	if _, err := Read(); err != nil {
+		return true, err
+	}
+	p, err := os.FindProcess(h.PID)
+	if err != nil {
+		return true, err
+	}
+	for _, s := range []struct {
+		signal unix.Signal
+		wait   time.Duration
+	}{{unix.SIGTERM, guardManners}, {unix.SIGKILL, guardPatience}} {
+		if !isGuard(h.PID) {
+			break
+		}
+		if err := p.Signal(s.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return true, fmt.Errorf("stop the guard (pid %d): %w", h.PID, err)
+		}
+		for end := time.Now().Add(s.wait); time.Now().Before(end); time.Sleep(guardPoll) {
+			if !e.guarded() {
+				return true, nil
+			}
+		}
+	}
+	return true, failure.Hint(failure.Errorf(failure.Busy, "the guard (pid %d) does not end", h.PID),
+		fmt.Sprintf("kill -9 %d leaves the rules in force", h.PID))
+}
+
+// isGuard reports whether a process was called as a guard is: no other one is
+// signalled. One that is stopped, or hangs, is killed: it must not decide how long
+// a host is cut off.
+func isGuard(pid int) bool {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && bytes.Contains(line, []byte("\x00guard\x00"))
+}
+
+func (e *Engine) stopGuard() error {
+	_, err := e.pauseGuard()
+	return err
+}

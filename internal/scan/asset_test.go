@@ -1,0 +1,72 @@
+package scan
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mobileops/mobileops/internal/scan/protocol"
+)
+
+// TestAssetStaysTheSame: what a target is remembered as has nothing in it that the
+// next scan of the same thing would not have.
+func TestAssetStaysTheSame(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "etc/hostname"), []byte("edge1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		request Request
+		want    string
+	}{
+		{"this host", Request{Kind: protocol.Rootfs, Target: "/", Host: true}, "host:" + name},
+		{"the tree of another host", Request{Kind: protocol.Rootfs, Target: root, Host: true}, "rootfs:" + root},
+		{"a tree", Request{Kind: protocol.Rootfs, Target: root + "/./etc/.."}, "rootfs:" + root},
+		{"a name given", Request{Kind: protocol.Filesystem, Target: root, Asset: "portal"}, "named:portal"},
+		{"the name of another asset", Request{Kind: protocol.Rootfs, Target: root, Host: true, Asset: "host:old"}, "host:old"},
+		{"a name with a colon", Request{Kind: protocol.Rootfs, Target: root, Asset: "team:portal"}, "named:team:portal"},
+		{"an archive", Request{Kind: protocol.Image, Target: root + "/x.tar"}, "image:" + root + "/x.tar"},
+		{"a reference by tag", Request{Kind: protocol.Image, Target: "localhost:5000/a/b:2", Remote: true}, "image:localhost:5000/a/b"},
+		{"a reference by digest", Request{Kind: protocol.Image, Target: "a/b:2@sha256:00", Remote: true}, "image:a/b"},
+		{"a repository", Request{Kind: protocol.Repository, Target: root}, "repo:" + root},
+		{"an SBOM", Request{Kind: protocol.SBOM, Target: root + "/s.json"}, "sbom:" + root + "/s.json"},
+	} {
+		if got := asset(&c.request); got.ID != c.want || got.Kind != c.request.Kind {
+			t.Errorf("%s: %+v, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+// TestNothingKnownIsNotClean: where there is nothing to look up, that nothing was
+// found is not the answer.
+func TestNothingKnownIsNotClean(t *testing.T) {
+	vuln := []protocol.Scanner{protocol.Vulnerabilities}
+	some := []protocol.Result{{Packages: []protocol.Package{{Name: "a"}}}}
+	for _, c := range []struct {
+		name   string
+		r      Request
+		report protocol.Report
+		want   bool
+	}{
+		{"a system", Request{Kind: protocol.Rootfs, Scanners: vuln}, protocol.Report{OS: &protocol.OS{}}, false},
+		{"no system", Request{Kind: protocol.Rootfs, Scanners: vuln}, protocol.Report{}, true},
+		{"no system, but packages of a language", Request{Kind: protocol.Rootfs, Scanners: vuln}, protocol.Report{Results: some}, true},
+		{"an image of one program", Request{Kind: protocol.Image, Scanners: vuln}, protocol.Report{Results: some}, false},
+		{"an image of nothing", Request{Kind: protocol.Image, Scanners: vuln}, protocol.Report{}, true},
+		{"an SBOM of nothing", Request{Kind: protocol.SBOM, Scanners: vuln}, protocol.Report{}, true},
+		{"a project without lock files", Request{Kind: protocol.Filesystem, Scanners: vuln}, protocol.Report{}, false},
+		{"secrets alone", Request{Kind: protocol.Rootfs, Scanners: []protocol.Scanner{protocol.Secrets}}, protocol.Report{}, false},
+	} {
+		if got := unknown(&c.r, &c.report) != nil; got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
