@@ -63,7 +63,7 @@ release: ## build bin/mobileops with mobileops-scan within itself
 test: bundle scan-worker trivy ## install what the tests need, and run all of them
 	@.ci/test-tools
 	@mkdir -p .cache
-	GO='$(GO)' $(GO) tool gotestsum --format pkgname --jsonfile .cache/tests.json --raw-command -- .ci/test-json
+	GO='$(GO)' $(GO) tool gotestsum --format pkgname $$(.ci/again) --jsonfile .cache/tests.json --raw-command -- .ci/test-json
 
 test-unit: bundle ## run the tests that take little time, with what is installed
 	$(GO) test -short ./...
