@@ -87,11 +87,24 @@ func engineAt(a *app.App, c *config.Config, p place, doing string) (*update.Engi
 // dies before it has. It has a session of its own, so that closing a terminal
 // does not end it, too.
 func startGuard(c *config.Config, p place) error {
-	self, err := os.Executable()
+	cmd, err := another(c, p, "update", "reconcile", "--wait")
 	if err != nil {
 		return err
 	}
-	args := []string{"update", "reconcile", "--wait"}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go cmd.Wait()
+	return nil
+}
+
+// another returns a command of mobileops on the same installation, in a session of
+// its own.
+func another(c *config.Config, p place, args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	if p.self {
 		args = append(args, "--self")
 	}
@@ -104,11 +117,7 @@ func startGuard(c *config.Config, p place) error {
 		"MOBILEOPS_UPDATE_DEADLINE=" + c.Update.Deadline.String(),
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	go cmd.Wait()
-	return nil
+	return cmd, nil
 }
 
 // newNotice returns what tells on standard error what happens while it does, and where a command

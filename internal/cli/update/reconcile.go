@@ -3,6 +3,7 @@ package update
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/cli/app"
@@ -56,8 +57,8 @@ func runReconcile(ctx context.Context, a *app.App, wait, self bool) error {
 		return err
 	}
 	if wait {
-		if over, err := outlive(ctx, e); err != nil || over {
-			a.OnlyLooked()
+		if over, err := watch(ctx, a, e, self); over || err != nil {
+			a.OnlyLooked() // what it has started says what it did
 			return err
 		}
 	}
@@ -81,6 +82,59 @@ func runReconcile(ctx context.Context, a *app.App, wait, self bool) error {
 		return failure.Silent(failure.No)
 	}
 	return nil
+}
+
+// mostDeaths is how often a trial is given to somebody else whose last one was
+// killed. The engine goes back after fewer, unless it cannot write them down.
+const mostDeaths = 12
+
+// watch waits while somebody is at work on a trial, and has it ended when nobody is
+// any more. Another process does that: a hook that kills its parent ends that one,
+// and whoever is left here starts the next, until the engine has gone back. It says
+// whether the trial is over; it is not where no process can be started.
+func watch(ctx context.Context, a *app.App, e *update.Engine, self bool) (over bool, err error) {
+	c, err := a.Config()
+	if err != nil {
+		return false, err
+	}
+	at := configured(c)
+	if self {
+		if at, err = selfPlace(); err != nil {
+			return false, err
+		}
+	}
+	args := []string{"update", "reconcile"}
+	if a.Streams.Quiet {
+		args = append(args, "--quiet")
+	}
+	for range mostDeaths {
+		if over, err := outlive(ctx, e); err != nil || over {
+			return over, err
+		}
+		cmd, err := another(c, at, args...)
+		if err != nil {
+			return false, nil
+		}
+		cmd.Stdout, cmd.Stderr = a.Streams.Out, a.Streams.Err
+		if cmd.Start() != nil {
+			return false, nil
+		}
+		stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+		_ = cmd.Wait()
+		stop()
+		switch status := cmd.ProcessState.ExitCode(); status {
+		case -1, failure.Busy.Status(), failure.Interrupted.Status(): // killed, or rollback has asked it to end
+		default:
+			kind, _ := failure.OfStatus(status)
+			return true, failure.Silent(kind)
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(time.Second): // for who wants it otherwise, such as rollback
+		}
+	}
+	return false, failure.Hint(failure.Errorf(failure.Failed, "whoever ended the trial died, %d times", mostDeaths), "go back: mobileops rollback")
 }
 
 // outlive waits while somebody is at work on a trial, and says whether it is over.
