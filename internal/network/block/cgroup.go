@@ -78,7 +78,11 @@ func (c *Cgroup) gone() bool {
 
 // cgroupOf is the control group of a process.
 func cgroupOf(pid int) (string, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	dir, err := living(pid)
+	if err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(dir + "/cgroup")
 	if err != nil {
 		return "", err
 	}
@@ -132,6 +136,12 @@ func confine(target threat.Indicator, pid int) (Cgroup, error) {
 	}
 	c, err := cgroupAt(path)
 	c.Made = true
+	// It may have ended before it was moved, and another one have got its number.
+	_, start, _ := threat.SplitPID(target.Value)
+	if now, bad := threat.ProcessStart(pid); target.Type == threat.PID && start != 0 && (bad != nil || now != start) {
+		release(c)
+		return Cgroup{}, failure.Errorf(failure.Usage, "process %s is not running", target.Value)
+	}
 	return c, err
 }
 

@@ -165,20 +165,28 @@ func partsOfContainer(target threat.Indicator) (Parts, error) {
 	return Parts{Cgroups: []Cgroup{c}}, err
 }
 
-func networkOf(pid string) (uint64, error) {
+func networkOf(pid int) (uint64, error) {
+	dir, err := living(pid)
+	if err != nil {
+		return 0, failure.Errorf(failure.Usage, "process %d is not running", pid)
+	}
+	return networkAt(dir)
+}
+
+func networkAt(dir string) (uint64, error) {
 	var st unix.Stat_t
-	if err := unix.Stat("/proc/"+pid+"/ns/net", &st); err != nil {
-		return 0, failure.Errorf(failure.Failed, "the network of process %s: %w", pid, err)
+	if err := unix.Stat(dir+"/ns/net", &st); err != nil {
+		return 0, failure.Errorf(failure.Failed, "the network of %s: %w", dir, err)
 	}
 	return st.Ino, nil
 }
 
 func inOurNetwork(pid int) (bool, error) {
-	theirs, err := networkOf(strconv.Itoa(pid))
+	theirs, err := networkOf(pid)
 	if err != nil {
 		return false, err
 	}
-	ours, err := networkOf("thread-self")
+	ours, err := networkAt("/proc/thread-self")
 	return ours == theirs, err
 }
 
@@ -272,7 +280,11 @@ func partsOfNamespace(target threat.Indicator, pid int) (Parts, error) {
 
 // within runs f on a thread in the network namespace of a process.
 func within(pid int, f func()) error {
-	ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/net")
+	dir, err := living(pid)
+	if err != nil {
+		return err
+	}
+	ns, err := os.Open(dir + "/ns/net")
 	if err != nil {
 		return err
 	}
@@ -289,7 +301,7 @@ func within(pid int, f func()) error {
 // connectors are the programs that connect the namespace of a process in user
 // space, as rootless containers are.
 func connectors(pid int) (list []int) {
-	wanted, err := networkOf(strconv.Itoa(pid))
+	wanted, err := networkOf(pid)
 	if err != nil {
 		return nil
 	}
@@ -305,8 +317,8 @@ func connectors(pid int) (list []int) {
 				list = append(list, p)
 				break
 			}
-			if _, err := strconv.Atoi(arg); err == nil {
-				if ino, err := networkOf(arg); err == nil && ino == wanted {
+			if of, err := strconv.Atoi(arg); err == nil {
+				if ino, err := networkOf(of); err == nil && ino == wanted {
 					list = append(list, p)
 					break
 				}

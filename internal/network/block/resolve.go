@@ -40,6 +40,9 @@ func canonical(t threat.Indicator) (threat.Indicator, error) {
 	case threat.PID:
 		pid, start, _ := threat.SplitPID(t.Value)
 		now, err := threat.ProcessStart(pid)
+		if err == nil {
+			_, err = living(pid)
+		}
 		if errors.Is(err, fs.ErrNotExist) || err == nil && start != 0 && now != start {
 			return t, failure.Errorf(failure.Usage, "process %s is not running", t.Value)
 		}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Process is one that has a socket open.
@@ -43,27 +45,54 @@ func OwnersIn(proc string) (found map[uint64][]Process, whole bool) {
 			continue
 		}
 		dir := filepath.Join(proc, name)
-		fds, err := names(filepath.Join(dir, "fd"))
-		if err != nil {
-			whole = whole && !errors.Is(err, fs.ErrPermission)
-			continue // or it has ended
-		}
 		var p *Process
 		seen := map[uint64]bool{}
-		for _, fd := range fds {
-			link, err := os.Readlink(filepath.Join(dir, "fd", fd))
-			inode, ok := socketInode(link)
-			if err != nil || !ok || seen[inode] {
-				continue
+		for _, open := range descriptors(dir, pid) {
+			fds, err := names(open)
+			if err != nil {
+				whole = whole && !errors.Is(err, fs.ErrPermission)
+				continue // or it has ended
 			}
-			seen[inode] = true
-			if p == nil {
-				p = process(dir, pid)
+			for _, fd := range fds {
+				link, err := os.Readlink(filepath.Join(open, fd))
+				inode, ok := socketInode(link)
+				if err != nil || !ok || seen[inode] {
+					continue
+				}
+				seen[inode] = true
+				if p == nil {
+					p = process(dir, pid)
+				}
+				found[inode] = append(found[inode], *p)
 			}
-			found[inode] = append(found[inode], *p)
 		}
 	}
 	return found, whole
+}
+
+// descriptors are the directories in proc that list what a process has open.
+// There are several when its threads share less than usual: what is in
+// /proc/PID/fd is only what the first thread has, which is nothing once it has
+// ended before the others, as any program can arrange.
+func descriptors(dir string, pid int) []string {
+	list, last := []string{filepath.Join(dir, "fd")}, pid
+	threads, _ := names(filepath.Join(dir, "task"))
+	for _, name := range threads {
+		thread, err := strconv.Atoi(name)
+		if err != nil || thread == pid || shareDescriptors(thread, pid) || last != pid && shareDescriptors(thread, last) {
+			continue
+		}
+		list, last = append(list, filepath.Join(dir, "task", name, "fd")), thread
+	}
+	return list
+}
+
+// shareDescriptors tells whether two threads have one table of descriptors.
+// Where the kernel does not tell, each is taken to have its own.
+func shareDescriptors(a, b int) bool {
+	const kcmpFiles = 2
+	order, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), kcmpFiles, 0, 0, 0)
+	return errno == 0 && order == 0
 }
 
 // names lists a directory without the cost of a stat for each entry.
