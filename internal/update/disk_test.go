@@ -220,5 +220,12 @@ func TestReadOnly(t *testing.T) {
 		s.apply(p)
 		s.is(tree)
 		s.verified()
+		if step == "before" { // now there is a store, whose lock cannot be taken
+			d.run("mount", "-o", "remount,ro", d.at)
+			if _, err := s.engine().Apply(context.Background(), update.Request{Path: p}, nil); failure.KindOf(err) != failure.Failed || strings.Count(fmt.Sprint(err), "nothing was changed") != 1 {
+				t.Errorf("not one thing to do is said: %v", err)
+			}
+			d.run("mount", "-o", "remount,rw", d.at)
+		}
 	}
 }

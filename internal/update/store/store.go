@@ -402,7 +402,8 @@ func besides(err, more error) error {
 }
 
 // Explain gives errors of the system the kind they have for whoever updates, and
-// says what to do. It is for errors after which everything is as it was.
+// says what to do. It is for errors after which everything is as it was. What the
+// state advises for its locks, which the store uses too, is no advice here.
 func Explain(err error) error { return explain(err) }
 
 func explain(err error) error {
@@ -411,6 +412,11 @@ func explain(err error) error {
 		return nil
 	case failure.KindOf(err) == failure.NotAllowed: // it says what to do
 		return err
+	}
+	if e, ok := err.(*failure.Error); ok && e.Hint != "" && e.Err != nil && systemError(err) {
+		err = e.Err
+	}
+	switch {
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0:
 		return failure.Hint(failure.Wrap(failure.Failed, err), "root may not do that either: see whether it is immutable (lsattr), and make it changeable with chattr -i")
 	case errors.Is(err, fs.ErrPermission):
@@ -421,6 +427,12 @@ func explain(err error) error {
 		return failure.Hint(failure.Wrap(failure.Failed, err), "nothing was changed; the filesystem is mounted read-only")
 	}
 	return err
+}
+
+// systemError says whether explain knows better what to do about an error than who
+// returned it.
+func systemError(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS)
 }
 
 // syncFilesystem makes everything in the store durable.
