@@ -3,6 +3,7 @@ package change
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/failure"
@@ -14,14 +15,15 @@ type Wanted struct {
 	Digest    string // of the file of the package, as Digest computes it
 	Name      string // of the package; "": not known
 	Version   string
-	Downgrade bool // it is older than what was accepted before
-	Other     bool // it is no package: Name says what
+	Downgrade bool   // it is older than what was accepted before
+	Other     bool   // it is no package: Name says what
+	Host      string // on which; "": not known
 }
 
 // Authorize returns nil when the change permits what is wanted at this moment.
 // Otherwise the error, of kind failure.NotAllowed, says why not and what to do
-// next: ErrNotApproved, ErrWindow, ErrExpired, ErrOther, ErrRefused, ErrUsed,
-// ErrClock. It changes nothing: call Applied in the transaction that makes it so.
+// next: ErrNotApproved, ErrWindow, ErrExpired, ErrOther, ErrHost, ErrRefused,
+// ErrUsed, ErrClock. It changes nothing: call Applied in the transaction that makes it so.
 // The same package may be applied again within the window.
 func Authorize(tx *state.Tx, id string, want Wanted, now time.Time) error {
 	c, err := Get(tx, id)
@@ -55,7 +57,20 @@ func (c *Change) covers(want Wanted) error {
 	case want.Downgrade && c.Kind != Downgrade:
 		return failure.Hint(fmt.Errorf("%w: %s permits no downgrade", ErrOther, c.ID), "request one that does: mobileops change request --kind downgrade")
 	}
-	return nil
+	return c.On(want.Host)
+}
+
+// On returns ErrHost when the change was asked for on another host: its state came
+// here in a copy, as with an image or a backup, and nobody has agreed to anything
+// here. A name without a domain is that of the host in any domain. Where either
+// name is not known there is nothing to compare.
+func (c *Change) On(host string) error {
+	name, domain, _ := strings.Cut(strings.ToLower(host), ".")
+	askedOn, askedIn, _ := strings.Cut(strings.ToLower(c.Host), ".")
+	if name == "" || askedOn == "" || name == askedOn && (domain == askedIn || domain == "" || askedIn == "") {
+		return nil
+	}
+	return failure.Hint(fmt.Errorf("%w: %s was asked for on %q, and this is %q", ErrHost, c.ID, c.Host, host), "ask for it here: mobileops change request")
 }
 
 // InForce returns nil when the change authorises what it is about at a time, and

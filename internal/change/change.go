@@ -60,6 +60,7 @@ var (
 	ErrWindow      = failure.New(failure.NotAllowed, "this is not the time of the change")
 	ErrExpired     = failure.New(failure.NotAllowed, "the change has expired")
 	ErrOther       = failure.New(failure.NotAllowed, "the change is about something else")
+	ErrHost        = failure.New(failure.NotAllowed, "the change is for another host")
 	ErrRefused     = failure.New(failure.NotAllowed, "the change was refused")
 	ErrUsed        = failure.New(failure.NotAllowed, "the change was used already")
 	ErrClock       = failure.New(failure.NotAllowed, "the clock was set back")
@@ -130,7 +131,7 @@ type Change struct {
 	From      time.Time `json:"from"`  // it authorises nothing before,
 	Until     time.Time `json:"until"` // nor at or after
 	Emergency bool      `json:"emergency"`
-	Host      string    `json:"host,omitempty"`
+	Host      string    `json:"host,omitempty"` // on which it was asked for; on others it authorises nothing
 	Requester Identity  `json:"requester"`
 	Requested time.Time `json:"requested"`
 	// Required is how many different people must approve. Where it could not be

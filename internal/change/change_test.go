@@ -313,7 +313,9 @@ func TestTwoApprovalsAreOfTwoPeople(t *testing.T) {
 
 func TestChangeAuthorisesOnlyWhatItSays(t *testing.T) {
 	d := newDesk(t)
-	c := d.request(sudo(1000), func(c *Change) { c.From, c.Until = start.Add(time.Hour), start.Add(5*time.Hour) })
+	c := d.request(sudo(1000), func(c *Change) {
+		c.From, c.Until, c.Host = start.Add(time.Hour), start.Add(5*time.Hour), "web1.example.org"
+	})
 	wants(t, "before approval", d.authorize(c, nil), ErrWindow)
 	d.must(d.approve(c, sudo(1001)))
 	wants(t, "before the window", d.authorize(c, nil), ErrWindow)
@@ -331,6 +333,11 @@ func TestChangeAuthorisesOnlyWhatItSays(t *testing.T) {
 		{"not known what it is called", func(w *Wanted) { w.Name, w.Version = "", "" }, nil},
 		{"a downgrade", func(w *Wanted) { w.Downgrade = true }, ErrOther},
 		{"no package", func(w *Wanted) { w.Other = true }, ErrOther},
+		{"here", func(w *Wanted) { w.Host = "WEB1.example.org" }, nil},
+		{"here, and the domain is not known", func(w *Wanted) { w.Host = "web1" }, nil},
+		{"another host", func(w *Wanted) { w.Host = "web2.example.org" }, ErrHost},
+		{"another host, and the domain is not known", func(w *Wanted) { w.Host = "web" }, ErrHost},
+		{"the same name elsewhere", func(w *Wanted) { w.Host = "web1.example.com" }, ErrHost},
 	} {
 		wants(t, tc.about, d.authorize(c, tc.edit), tc.want)
 	}

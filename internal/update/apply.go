@@ -271,5 +271,5 @@ func (e *Engine) prove(ctx context.Context, p proof, m *pack.Manifest, r *Reques
 }
 
 func (e *Engine) authorize(tx *state.Tx, id string, o store.Origin, downgrade bool) error {
-	return change.Authorize(tx, id, change.Wanted{Digest: o.Digest, Name: o.Name, Version: o.Version, Downgrade: downgrade}, e.now())
+	return change.Authorize(tx, id, change.Wanted{Digest: o.Digest, Name: o.Name, Version: o.Version, Downgrade: downgrade, Host: e.o.Host}, e.now())
 }

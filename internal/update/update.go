@@ -51,6 +51,7 @@ type Options struct {
 	Self bool
 	// RequireChange refuses packages without an approved change.
 	RequireChange bool
+	Host          string        // the name of this host; changes that are for another one permit nothing
 	Deadline      time.Duration // of health checks that name none
 	By            string        // who asks
 	Doing         string        // the command, for whoever waits for it

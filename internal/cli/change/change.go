@@ -3,8 +3,10 @@
 package change
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -47,9 +49,10 @@ type document struct {
 
 func records(list []*change.Change, now time.Time) []record {
 	out := []record{}
+	host, _ := os.Hostname()
 	for _, c := range list {
 		r := record{Change: c, State: c.At(now), Missing: c.Missing(), Overdue: c.Rule(now) != ""}
-		if err := c.InForce(now); err != nil {
+		if err := cmp.Or(c.On(host), c.InForce(now)); err != nil {
 			r.WhyNot = err.Error()
 		} else {
 			r.Authorises = true

@@ -2,9 +2,11 @@ package change
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -98,6 +100,7 @@ func printChange(out io.Writer, theme ui.Theme, c *change.Change, now time.Time)
 	field("reason", c.Reason)
 	field("way back", c.Rollback)
 	field("digest", c.Digest)
+	field("host", c.Host)
 	field("window", c.From.Local().Format("2006-01-02 15:04")+" to "+at(c.Until, now))
 	field("requested", at(c.Requested, now)+" by "+c.Requester.Describe()+where(&c.Requester))
 	for _, p := range c.Approvals {
@@ -131,7 +134,8 @@ func printChange(out io.Writer, theme ui.Theme, c *change.Change, now time.Time)
 		field("missing", text)
 	}
 	if s := c.At(now); s == change.StateRequested || s == change.StateApproved {
-		if err := c.InForce(now); err != nil {
+		host, _ := os.Hostname()
+		if err := cmp.Or(c.On(host), c.InForce(now)); err != nil {
 			why, _, _ := strings.Cut(err.Error(), " (")
 			field("not yet", why)
 		}

@@ -2,6 +2,7 @@ package update
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,9 +24,10 @@ func completeChanges(a *app.App, cmd *cobra.Command) {
 		}
 		_ = s.View(ctx, func(tx *state.Tx) error {
 			now := time.Now()
+			host, _ := os.Hostname()
 			list, err := change.List(tx, change.Filter{}, now)
 			for _, c := range list {
-				if c.InForce(now) == nil {
+				if c.On(host) == nil && c.InForce(now) == nil {
 					words = append(words, c.ID+"\t"+c.Subject())
 				}
 			}

@@ -71,11 +71,13 @@ func engineAt(a *app.App, c *config.Config, p place, doing string) (*update.Engi
 	if err != nil {
 		return nil, err
 	}
+	host, _ := os.Hostname()
 	return update.New(update.Options{
 		Dir: p.store, Target: p.target, State: s, Self: p.self,
 		Keys:          func() (*trust.Keys, error) { return trust.OpenKeys(c.Update.Keys) },
 		Channel:       c.Update.Channel,
 		RequireChange: c.Update.RequireChange,
+		Host:          host,
 		Deadline:      c.Update.Deadline,
 		By:            a.Actor().Name(),
 		Doing:         doing,
