@@ -158,7 +158,8 @@ func quoted(s string) string {
 }
 
 // body is the answer to a request. Reading it fails when nothing comes for
-// Options.Stall, or all of it takes longer than Options.Timeout.
+// Options.Stall, less than minRate over as long, or all of it takes longer than
+// Options.Timeout.
 type body struct {
 	io.Reader
 	size  int64 // -1: unknown
@@ -236,18 +237,24 @@ func answered(status int, where string) error {
 	return refuse(CodeUnreachable, "", "%s: the server says %d %s", where, status, http.StatusText(status))
 }
 
+// minRate is how many bytes a second come at least of a transfer that goes on. A
+// server that sends a byte now and then would keep whoever waits for as long as a
+// large package may take.
+const minRate = 1 << 10
+
 // watch gives up a transfer that stalls or takes too long.
 type watch struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	stop   context.CancelFunc
 	stall  time.Duration
+	where  string
 	timer  *time.Timer
 	once   sync.Once
 }
 
 func (c *client) watched(ctx context.Context, where string) (context.Context, *watch) {
-	w := &watch{stall: c.opts.Stall}
+	w := &watch{stall: c.opts.Stall, where: where}
 	ctx, w.stop = context.WithTimeoutCause(ctx, c.opts.Timeout,
 		refuse(CodeStalled, "try again; if the line is slow, allow it more time", "%s did not arrive within %v", where, c.opts.Timeout))
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
@@ -267,17 +274,32 @@ func (w *watch) end() {
 
 // reader returns r, whose reads count as signs of life, and whose errors are
 // why the transfer was given up.
-func (w *watch) reader(r io.Reader) io.Reader { return &watchedReader{r, w} }
+func (w *watch) reader(r io.Reader) io.Reader {
+	return &watchedReader{Reader: r, w: w, since: time.Now()}
+}
 
 type watchedReader struct {
 	io.Reader
-	w *watch
+	w     *watch
+	since time.Time
+	came  int64 // bytes since then
 }
 
 func (r *watchedReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if n > 0 {
 		r.w.timer.Reset(r.w.stall)
+	}
+	if r.came += int64(n); err == nil {
+		if took := time.Since(r.since); took >= r.w.stall {
+			if float64(r.came) < minRate*took.Seconds() {
+				err = refuse(CodeStalled, "try again; if it stays so, get the package elsewhere and install the file",
+					"%s: only %d bytes came in %v", r.w.where, r.came, took.Round(time.Millisecond))
+				r.w.cancel(err)
+				return n, err
+			}
+			r.since, r.came = time.Now(), 0
+		}
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = failed(r.w.ctx, "", err)

@@ -142,6 +142,19 @@ func TestHostileServers(t *testing.T) {
 	}
 }
 
+// A byte now and then is no transfer: it does not keep anybody for as long as a
+// large package may take.
+func TestDripFeed(t *testing.T) {
+	s := hostileServer(t)
+	o := Options{TempDir: t.TempDir(), Stall: time.Second, Timeout: 20 * time.Second}
+	_, err := Resolve(t.Context(), s.URL+"/drips", o)
+	wantCode(t, err, CodeStalled, failure.Failed)
+	if err == nil || strings.Contains(err.Error(), "did not arrive within") || !strings.Contains(err.Error(), "/drips: ") {
+		t.Errorf("%v", err)
+	}
+	empty(t, o.TempDir)
+}
+
 func TestInterruptedAndUnreachable(t *testing.T) {
 	s := hostileServer(t)
 	ctx, cancel := context.WithCancel(t.Context())
