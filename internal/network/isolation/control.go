@@ -74,6 +74,14 @@ func (e *Engine) lock(doing string) (release func(), err error) {
 	return func() { l.Release() }, nil
 }
 
+// finished is the context of what is to be finished once it has begun: rules, the
+// record of them and the guard belong together. An interruption is often not meant
+// for it: a connection that isolation has cut ends with SIGHUP. What follows is
+// bounded, and who interrupts twice ends the process.
+func finished(ctx context.Context) (context.Context, error) {
+	return context.WithoutCancel(ctx), ctx.Err()
+}
+
 // Isolate puts isolation in force at once, cuts what is not allowed any more,
 // and undoes it when a probe fails. Its error says in the end whether the host
 // is isolated.
@@ -99,6 +107,9 @@ func (e *Engine) Isolate(ctx context.Context, q Request) (*Result, error) {
 	if err := e.makeWay(q.Replace); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if _, err = prepared.PutInForce(); err != nil {
 		return nil, err
 	}
@@ -109,6 +120,7 @@ func (e *Engine) Isolate(ctx context.Context, q Request) (*Result, error) {
 	if err := e.probe(ctx, q, before); err != nil {
 		return nil, err
 	}
+	ctx = context.WithoutCancel(ctx) // see finished
 	r.Record = Record{Since: began, By: q.By, Reason: q.Reason, Profile: q.Profile, Allow: prepared.Allowed(), Strict: q.Strict, Around: prepared.plan.around.Remembered}
 	if q.Confirm > 0 {
 		r.Record.Deadline = began.Add(q.Confirm)
@@ -205,6 +217,9 @@ func (e *Engine) Confirm(ctx context.Context, now time.Time) error {
 		return err
 	}
 	defer release()
+	if ctx, err = finished(ctx); err != nil {
+		return err
+	}
 	guarded, err := e.pauseGuard()
 	if err != nil {
 		return err
@@ -238,17 +253,24 @@ func (e *Engine) Restore(ctx context.Context, how string) (*Restored, error) {
 		return nil, err
 	}
 	defer release()
+	if ctx, err = finished(ctx); err != nil {
+		return nil, err
+	}
 	if err := e.stopGuard(); err != nil {
 		return nil, err
 	}
 	r := new(Restored)
 	r.Record, err = Load(ctx, e.Store)
-	if err != nil {
-		e.Warn("%v", err) // a damaged state must not keep a host cut off
-	}
+	unread := err // trouble with the state must not keep a host cut off
 	done := Restore()
-	if done != nil && !errors.Is(done, ErrNotInForce) {
+	switch {
+	case done != nil && !errors.Is(done, ErrNotInForce):
 		return nil, done
+	case unread == nil:
+	case done != nil || failure.KindOf(unread) == failure.Untrustworthy: // at the next boot nobody believes it either
+		e.Warn("%v", unread)
+	default:
+		return r, failure.Errorf(failure.Failed, "the host is not isolated any more, but may be after a reboot, as what is remembered of it cannot be read: %w", unread)
 	}
 	if r.Record.Open() {
 		if done != nil && !r.Record.Lasts() {
@@ -306,6 +328,9 @@ func (e *Engine) Reconcile(ctx context.Context) (Reconciled, error) {
 		return "", err
 	}
 	defer release()
+	if ctx, err = finished(ctx); err != nil {
+		return "", err
+	}
 	record, err := Load(ctx, e.Store)
 	if err != nil {
 		return "", err
