@@ -330,3 +330,15 @@ func TestTransferEndsExactlyAtTheLimit(t *testing.T) {
 		}
 	}
 }
+
+// Nothing is left of a download when this process is killed at any moment.
+func TestDownloadHasNoName(t *testing.T) {
+	content := pkg(1000, "x")
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) }))
+	defer s.Close()
+	o := Options{TempDir: t.TempDir()}
+	o.Progress = func(int64, int64) { empty(t, o.TempDir) }
+	found, err := Resolve(t.Context(), s.URL+"/x", o)
+	empty(t, o.TempDir)
+	holds(t, found, err, content, o.TempDir)
+}

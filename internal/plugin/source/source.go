@@ -115,7 +115,7 @@ func (o Options) withDefaults() Options {
 type Found struct {
 	Spec   string // as it was asked for
 	Kind   Kind
-	Path   string // of the file, or of the directory with Kind Directory
+	Path   string // of the file, or of the directory with Kind Directory; that of a download is good in this process, until Close
 	Origin string // where it came from, for records: a path, a URL, oci://HOST/REPO@sha256:...
 	Digest string // BLAKE3-256, 64 hexadecimal digits; "" for what was already on this host
 	Size   int64  // bytes; 0 for what was already on this host
@@ -128,7 +128,7 @@ type Found struct {
 	Index         string   // name of the index
 	Notes         []string // what the operator should know, such as the age of a cached index
 
-	temporary bool
+	temporary *os.File // what was downloaded; nil: nothing was
 }
 
 // Open opens the file, or the directory, for reading.
@@ -136,11 +136,12 @@ func (f *Found) Open() (*os.File, error) { return os.Open(f.Path) }
 
 // Close removes what was downloaded. What was already on this host stays.
 func (f *Found) Close() error {
-	if !f.temporary {
+	if f.temporary == nil {
 		return nil
 	}
-	f.temporary = false
-	return os.Remove(f.Path)
+	file := f.temporary
+	f.temporary = nil
+	return file.Close()
 }
 
 // Resolve finds what spec names:

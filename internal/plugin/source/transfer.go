@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"os"
@@ -23,7 +24,8 @@ type promise struct {
 }
 
 // keep writes a package into a temporary file and checks it against what was
-// promised, while it comes. The file is gone after an error.
+// promised, while it comes. The file has no name any more, so that nothing of it
+// is left when this process is killed.
 func keep(ctx context.Context, b *body, p promise, opts Options) (found *Found, err error) {
 	limit := opts.MaxPackage
 	if p.size > 0 {
@@ -43,14 +45,13 @@ func keep(ctx context.Context, b *body, p promise, opts Options) (found *Found, 
 		return nil, &Error{Code: CodeDisk, Err: err, Hint: "make room, or name another directory for temporary files"}
 	}
 	defer func() {
-		if cerr := f.Close(); cerr != nil && err == nil {
-			err = &Error{Code: CodeDisk, Err: cerr}
-		}
 		if err != nil {
-			found = nil
-			_ = os.Remove(f.Name())
+			f.Close()
 		}
 	}()
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, &Error{Code: CodeDisk, Err: err}
+	}
 	t := &transfer{f: f, hash: blake3.New(), p: p, opts: opts, where: b.where, total: max(b.size, p.size)}
 	if t.total == 0 {
 		t.total = -1
@@ -61,7 +62,7 @@ func keep(ctx context.Context, b *body, p promise, opts Options) (found *Found, 
 	if err := t.check(b); err != nil {
 		return nil, err
 	}
-	return &Found{Path: f.Name(), Origin: b.where, Digest: hex.EncodeToString(t.hash.Sum(nil)), Size: t.done, temporary: true}, nil
+	return &Found{Path: fmt.Sprintf("/proc/self/fd/%d", f.Fd()), Origin: b.where, Digest: hex.EncodeToString(t.hash.Sum(nil)), Size: t.done, temporary: f}, nil
 }
 
 func tooLarge(where string, limit int64) error {
