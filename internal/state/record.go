@@ -43,26 +43,36 @@ func Damaged(what string, offset int64, format string, args ...any) error {
 // form is strict. What is for messages: it must be safe
 // to print. The error is that of Damaged.
 func (f Form) Read(what string, b []byte, v any) error {
-	if len(b) > f.MaxBytes {
-		return Damaged(what, -1, "%d bytes are more than it may have", len(b))
-	}
 	var head struct {
 		Version int `json:"v"`
 	}
-	err := json.Unmarshal(b, &head)
+	if err := ReadJSON(what, f.MaxBytes, b, &head); err != nil {
+		return err
+	}
 	switch {
-	case err != nil:
 	case head.Version > f.Version:
 		return Damaged(what, -1, "format %d was written by a newer mobileops", head.Version)
 	case head.Version < 1:
 		return Damaged(what, -1, "it has no version")
-	default:
-		dec := json.NewDecoder(bytes.NewReader(b))
-		if f.Strict {
-			dec.DisallowUnknownFields()
-		}
-		err = dec.Decode(v)
+	case !f.Strict:
+		return ReadJSON(what, f.MaxBytes, b, v)
 	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	return notJSON(what, dec.Decode(v))
+}
+
+// ReadJSON decodes a record, or a part of one, that has no version of its own. What is
+// for messages, as with Form.Read.
+func ReadJSON(what string, maxBytes int, b []byte, v any) error {
+	if len(b) > maxBytes {
+		return Damaged(what, -1, "%d bytes are more than it may have", len(b))
+	}
+	return notJSON(what, json.Unmarshal(b, v))
+}
+
+// notJSON is the failure for what package json says of a record; nil stays nil.
+func notJSON(what string, err error) error {
 	offset := int64(-1)
 	switch e := err.(type) {
 	case nil:

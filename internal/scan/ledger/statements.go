@@ -212,7 +212,7 @@ func (l Ledger) ListVEX(tx *state.Tx) (list []VEXDocument, err error) {
 	err = b.ForEach(func(k, v []byte) error {
 		var d VEXDocument
 		what := fmt.Sprintf("VEX document %x", k)
-		if err := decodeVersioned(what, v, &d); err != nil {
+		if err := form.Read(named(what), v, &d); err != nil {
 			return err
 		}
 		if d.Digest != hex.EncodeToString(k) {

@@ -112,7 +112,7 @@ func (s *shelf) open() error {
 	if s.items == nil || s.runs == nil {
 		return damaged("asset "+s.asset, -1, "its buckets are missing")
 	}
-	if err := decodeVersioned("asset "+s.asset, s.box.Get([]byte(aboutKey)), &s.about); err != nil {
+	if err := form.Read(named("asset "+s.asset), s.box.Get([]byte(aboutKey)), &s.about); err != nil {
 		return err
 	}
 	if s.about.Asset.ID != s.asset {
@@ -196,59 +196,19 @@ func shelves(tx *state.Tx, asset string, fn func(*shelf) error) error {
 	})
 }
 
-// DecodeError says that something stored is damaged, or from a newer mobileops.
-type DecodeError struct {
-	What   string // "item 00ff…", "asset host:web1"
-	Offset int64  // byte within it; -1: none in particular
-	Reason string
-}
+// form is how documents are kept that have a version.
+var form = state.Form{Version: version, MaxBytes: MaxRecord}
 
-func (e *DecodeError) Error() string {
-	if e.Offset < 0 {
-		return fmt.Sprintf("scan ledger: %s: %s", e.What, e.Reason)
-	}
-	return fmt.Sprintf("scan ledger: %s: byte %d: %s", e.What, e.Offset, e.Reason)
-}
+// named says in messages where what is damaged lies. An asset may have a long name.
+func named(what string) string { return "scan ledger: " + clip(what, MaxText) }
 
 func damaged(what string, offset int64, format string, args ...any) error {
-	err := &DecodeError{What: clip(what, MaxText), Offset: offset, Reason: fmt.Sprintf(format, args...)}
-	return failure.Hint(failure.Wrap(failure.Untrustworthy, err), "look: mobileops state check")
+	return state.Damaged(named(what), offset, format, args...)
 }
 
 // decodeJSON reads a stored document.
 func decodeJSON(what string, b []byte, v any) error {
-	if len(b) > MaxRecord {
-		return damaged(what, -1, "%d bytes are more than it may have", len(b))
-	}
-	err := json.Unmarshal(b, v)
-	if err == nil {
-		return nil
-	}
-	offset := int64(-1)
-	switch e := err.(type) {
-	case *json.SyntaxError:
-		offset = e.Offset
-	case *json.UnmarshalTypeError:
-		offset = e.Offset
-	}
-	return damaged(what, offset, "%v", err)
-}
-
-// decodeVersioned reads a stored document that has a version.
-func decodeVersioned(what string, b []byte, v any) error {
-	var head struct {
-		Version int `json:"v"`
-	}
-	if err := decodeJSON(what, b, &head); err != nil {
-		return err
-	}
-	switch {
-	case head.Version > version:
-		return damaged(what, -1, "format %d was written by a newer mobileops", head.Version)
-	case head.Version < 1:
-		return damaged(what, -1, "it has no version")
-	}
-	return decodeJSON(what, b, v)
+	return state.ReadJSON(named(what), MaxRecord, b, v)
 }
 
 // sinceFirstLook reports whether a class was looked for here for the first time at a

@@ -290,7 +290,7 @@ func readWaiver(id string, b *bolt.Bucket) (*Waiver, error) {
 
 func decodeWaiver(k, v []byte) (*Waiver, error) {
 	w, what := new(Waiver), "waiver "+string(k)
-	if err := decodeVersioned(what, v, w); err != nil {
+	if err := form.Read(named(what), v, w); err != nil {
 		return nil, err
 	}
 	if w.ID != string(k) {
