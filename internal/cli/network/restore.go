@@ -67,7 +67,7 @@ func runRestore(ctx context.Context, a *app.App) error {
 	a.SetResult("isolation taken back")
 	if a.Streams.Format != ui.Text {
 		report := restoreReport{Schema: "mobileops.network.restore/v1", Same: r.Same}
-		if rec := r.Record; rec != nil {
+		if rec := r.Record; rec.Open() {
 			report.Isolation = &endedIsolation{rec.Since.UTC(), time.Now().UTC(), rec.By, rec.Reason, peerRecords(rec.Allow)}
 		}
 		return a.Streams.Document(report)
@@ -76,7 +76,7 @@ func runRestore(ctx context.Context, a *app.App) error {
 		return nil
 	}
 	text := "This host is not isolated any more"
-	if r.Record != nil {
+	if r.Record.Open() {
 		text += fmt.Sprintf("; it was for %s", time.Since(r.Record.Since).Round(time.Second))
 	}
 	switch {

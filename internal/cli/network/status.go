@@ -88,7 +88,7 @@ func runStatus(ctx context.Context, a *app.App) error {
 	case now.InForce && !record.Open():
 		report.Problems = append(report.Problems, "isolation is in force and nothing is remembered of it: it ends with a reboot")
 	case now.InForce && !now.Pending && !record.Lasts():
-		report.Problems = append(report.Problems, "isolation lasts, and that is not remembered: it ends with a reboot")
+		report.Problems = append(report.Problems, "isolation lasts, and that is not remembered: it ends with a reboot: have it remembered: mobileops network confirm")
 	}
 	others, problems, err := inForce(ctx, a)
 	if err != nil {

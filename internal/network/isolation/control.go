@@ -121,7 +121,7 @@ func (e *Engine) Isolate(ctx context.Context, q Request) (*Result, error) {
 		return nil, err
 	}
 	ctx = context.WithoutCancel(ctx) // see finished
-	r.Record = Record{Since: began, By: q.By, Reason: q.Reason, Profile: q.Profile, Allow: prepared.Allowed(), Strict: q.Strict, Around: prepared.plan.around.Remembered}
+	r.Record = Record{Since: began, By: q.By, Reason: q.Reason, Profile: q.Profile, Allow: prepared.Allowed(), Strict: q.Strict, Around: prepared.plan.around.Remembered, Mark: prepared.plan.note}
 	if q.Confirm > 0 {
 		r.Record.Deadline = began.Add(q.Confirm)
 	}
@@ -224,10 +224,12 @@ func (e *Engine) Confirm(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	err = Confirm()
-	if err == nil {
-		if err = e.note(ctx, func(r *Record) { r.Confirmed = now }); err != nil {
-			err = failure.Errorf(failure.Incomplete, "isolation lasts, but not across a reboot: %w", err)
+	if err = Confirm(); err == nil || errors.Is(err, errConfirmed) {
+		switch noted, trouble := e.noteConfirmed(ctx, now); {
+		case trouble != nil:
+			err = failure.Errorf(failure.Incomplete, "isolation lasts, but not across a reboot: %w", trouble)
+		case noted:
+			err = nil
 		}
 	}
 	if guarded {
@@ -270,14 +272,14 @@ func (e *Engine) Restore(ctx context.Context, how string) (*Restored, error) {
 	case done != nil || failure.KindOf(unread) == failure.Untrustworthy: // at the next boot nobody believes it either
 		e.Warn("%v", unread)
 	default:
-		return r, failure.Errorf(failure.Failed, "the host is not isolated any more, but may be after a reboot, as what is remembered of it cannot be read: %w", unread)
+		return r, failure.Hint(failure.Errorf(failure.Failed, "the host is not isolated any more, but may be after a reboot or a reconcile, as what is remembered of it cannot be read: %w", unread), "once that is mended: mobileops network restore")
 	}
 	if r.Record.Open() {
 		if done != nil && !r.Record.Lasts() {
 			how = "lapsed"
 		}
 		if err := e.note(ctx, func(rec *Record) { rec.Ended, rec.How = time.Now(), how }); err != nil {
-			return r, fmt.Errorf("the host is not isolated any more, but would be after a reboot: %w", err)
+			return r, failure.Hint(failure.Errorf(failure.Failed, "the host is not isolated any more, but would be after a reboot or a reconcile: %w", err), "once that is mended: mobileops network restore")
 		}
 		if r.Record.Before != "" {
 			after, err := ruleset.Digest(ctx, ours)

@@ -21,6 +21,8 @@ var ErrNotInForce = failure.New(failure.No, "this host is not isolated")
 // ErrLapsed says that a confirmation came too late: connectivity is back.
 var ErrLapsed = failure.New(failure.No, "isolation has lapsed: the time to confirm it was over")
 
+var errConfirmed = failure.New(failure.Busy, "isolation is confirmed already")
+
 // Prepared is isolation that is ready to be put in force.
 type Prepared struct {
 	plan    plan
@@ -265,7 +267,7 @@ func Confirm() error {
 	case !now.Present:
 		return ErrNotInForce
 	case now.InForce && !now.Pending:
-		return failure.Errorf(failure.Busy, "isolation is confirmed already (%s)", localTime(now.Comment))
+		return fmt.Errorf("%w (%s)", errConfirmed, localTime(now.Comment))
 	}
 	err = c.Commit(b)
 	if errors.Is(err, unix.ENOENT) {

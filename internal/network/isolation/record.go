@@ -3,6 +3,7 @@ package isolation
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,6 +26,9 @@ type Record struct {
 	// Deadline is when it lapses without confirmation; zero: it lasts.
 	Deadline  time.Time `json:"deadline,omitzero"`
 	Confirmed time.Time `json:"confirmed,omitzero"`
+	// Mark is the comment of the tables, by which they are known to be those that
+	// the record is about.
+	Mark string `json:"mark,omitempty"`
 	// Before is the digest of the rules of others when it began.
 	Before string `json:"ruleset_before,omitempty"`
 	// Ended is when it was taken back, and How: "restored", "lapsed", "undone".
@@ -82,4 +86,22 @@ func Save(ctx context.Context, store *state.Store, r *Record) error {
 		return fmt.Errorf("record of isolation: %w", err)
 	}
 	return nil
+}
+
+// noteConfirmed keeps for a reboot that isolation in force lasts, and tells whether
+// that was news: who confirmed it before may not have been able to write.
+func (e *Engine) noteConfirmed(ctx context.Context, now time.Time) (noted bool, err error) {
+	there, err := Read()
+	if err != nil {
+		return false, err
+	}
+	r, err := Load(ctx, e.Store)
+	switch {
+	case err != nil || r.Lasts():
+		return false, err
+	case !r.Open() || r.Mark != "" && r.Mark != there.Comment: // of another one, which lets in others
+		return false, failure.Hint(errors.New("nothing is remembered of it"), "have it remembered: mobileops network isolate --replace, with all flags")
+	}
+	r.Confirmed = now
+	return true, Save(ctx, e.Store, r)
 }
