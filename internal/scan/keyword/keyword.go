@@ -89,10 +89,6 @@ type Hit struct {
 // MaxBuffer is the size in bytes of the largest buffer, that of Hit.End.
 const MaxBuffer = 1<<31 - 1
 
-// State is where in the patterns the reading of a stream is. The zero value is the
-// beginning.
-type State struct{ row uint32 }
-
 // Automaton finds patterns. It is safe for concurrent use.
 type Automaton struct {
 	class [256]uint8

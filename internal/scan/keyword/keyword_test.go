@@ -49,33 +49,12 @@ func mustCompile(t testing.TB, patterns []Sequence) *Automaton {
 	return a
 }
 
-// check holds every way of reading b against the naive one.
+// check holds what Find says of b against the naive way.
 func check(t *testing.T, a *Automaton, patterns []Sequence, b []byte) {
 	t.Helper()
 	want := naive(patterns, b)
 	if got := sorted(a.Find(b, nil)); !slices.Equal(got, want) {
 		t.Fatalf("%v in %q: Find says %v, not %v", patterns, b, got, want)
-	}
-	var got []Hit
-	var s, p State
-	present := make([]bool, len(patterns))
-	for at := 0; at < len(b); {
-		n := min(1+rand.IntN(7), len(b)-at)
-		start := len(got)
-		s, got = a.Scan(s, b[at:at+n], got)
-		for i := start; i < len(got); i++ {
-			got[i].End += int32(at)
-		}
-		p = a.Present(p, b[at:at+n], present)
-		at += n
-	}
-	if got = sorted(got); !slices.Equal(got, want) {
-		t.Fatalf("%v in %q: as a stream %v, not %v", patterns, b, got, want)
-	}
-	for i := range patterns {
-		if in := slices.ContainsFunc(want, func(h Hit) bool { return int(h.Pattern) == i }); in != present[i] {
-			t.Fatalf("%v in %q: pattern %d present: %v", patterns, b, i, present[i])
-		}
 	}
 }
 
@@ -263,12 +242,6 @@ func BenchmarkFind(b *testing.B) {
 			}
 		})
 	}
-	b.Run("stream", func(b *testing.B) {
-		b.SetBytes(int64(len(text)))
-		for b.Loop() {
-			_, hits = a.Scan(State{}, text, hits[:0])
-		}
-	})
 	b.Run("ToLower and Contains", func(b *testing.B) {
 		b.SetBytes(int64(len(text)))
 		for b.Loop() {
