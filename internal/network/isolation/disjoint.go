@@ -1,6 +1,7 @@
 package isolation
 
 import (
+	"cmp"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -13,31 +14,34 @@ func disjoint(services []Peer) []Peer {
 	var out []Peer
 	for _, proto := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 		var cuts []int
+		var coming, here []Peer // by their first port; those that have the ports at hand
 		for _, s := range services {
 			if s.Proto == proto {
+				s.Prefix = s.Prefix.Masked()
+				coming = append(coming, s)
 				cuts = append(cuts, int(s.First), int(s.Last)+1)
 			}
 		}
+		slices.SortStableFunc(coming, func(a, b Peer) int { return cmp.Compare(a.First, b.First) })
 		slices.Sort(cuts)
 		cuts = slices.Compact(cuts)
 		for i := 0; i+1 < len(cuts); i++ {
 			first, last := uint16(cuts[i]), uint16(cuts[i+1]-1)
-			var here []Peer
-			for _, s := range services {
-				if s.Proto == proto && s.First <= first && last <= s.Last {
-					s.First, s.Last = first, last
-					here = append(here, s)
-				}
+			here = slices.DeleteFunc(here, func(s Peer) bool { return s.Last < first })
+			for len(coming) > 0 && coming[0].First == first {
+				here, coming = append(here, coming[0]), coming[1:]
 			}
-			// The widest first: what lies within another is left out.
-			slices.SortStableFunc(here, func(a, b Peer) int { return a.Prefix.Bits() - b.Prefix.Bits() })
-			kept := here[:0]
-			for _, s := range here {
-				if !slices.ContainsFunc(kept, func(k Peer) bool { return k.Prefix.Contains(s.Prefix.Addr()) }) {
-					kept = append(kept, s)
+			// A network before all that lies within it, which so comes right after it.
+			slices.SortStableFunc(here, func(a, b Peer) int {
+				return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))
+			})
+			for j, s := range here {
+				if j > 0 && out[len(out)-1].Prefix.Contains(s.Prefix.Addr()) {
+					continue
 				}
+				s.First, s.Last = first, last
+				out = append(out, s)
 			}
-			out = append(out, kept...)
 		}
 	}
 	return out

@@ -39,6 +39,16 @@ func ParsePeer(s, why string) (Peer, error) {
 	}
 	prefix, err := addresses.ParsePrefix(network)
 	if err != nil {
+		alone, bits, _ := strings.Cut(network, "/")
+		alone, link, ofLink := strings.Cut(alone, "%")
+		switch a, err := netip.ParseAddr(alone); {
+		case err == nil && a.Is4In6() && (bits == "" || bits == "128"):
+			return bad("is an address of IPv4: leave out all before " + a.Unmap().String())
+		case err == nil && a.Is4In6():
+			return bad("is a network of IPv4 within IPv6")
+		case err == nil && ofLink:
+			return bad("names an interface, and peers are allowed at all of them: leave out %" + link)
+		}
 		return bad("is no address or network")
 	}
 	p := Peer{Prefix: prefix, Why: why}
@@ -60,8 +70,11 @@ func ParsePeer(s, why string) (Peer, error) {
 	}
 	a, err1 := strconv.ParseUint(first, 10, 16)
 	b, err2 := strconv.ParseUint(last, 10, 16)
-	if err1 != nil || err2 != nil || a == 0 || b < a {
+	switch {
+	case err1 != nil || err2 != nil || a == 0 || b == 0:
 		return bad("has a port that is not from 1 to 65535")
+	case b < a:
+		return bad("has the larger port first")
 	}
 	p.First, p.Last = uint16(a), uint16(b)
 	return p, nil

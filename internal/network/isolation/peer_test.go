@@ -42,6 +42,35 @@ func TestParsePeer(t *testing.T) {
 	}
 }
 
+// TestWhatIsWrongWithAPeer: the message says what to write instead.
+func TestWhatIsWrongWithAPeer(t *testing.T) {
+	for _, c := range [][2]string{
+		{"fe80::1%eth0", "names an interface, and peers are allowed at all of them: leave out %eth0"},
+		{"::ffff:192.0.2.1/128", "is an address of IPv4: leave out all before 192.0.2.1"},
+		{"[::ffff:192.0.2.1]:22/tcp", "is an address of IPv4: leave out all before 192.0.2.1"},
+		{"::ffff:192.0.2.0/120", "is a network of IPv4 within IPv6"},
+		{"192.0.2.1:23-22/tcp", "has the larger port first"},
+		{"192.0.2.1:0-22/tcp", "has a port that is not from 1 to 65535"},
+		{"192.0.2.1:22/sctp", "names a protocol that is not tcp or udp"},
+		{"host%eth0", "is no address or network"},
+	} {
+		if _, err := ParsePeer(c[0], "test"); err == nil || !strings.Contains(err.Error(), c[1]) {
+			t.Errorf("%s: %v", c[0], err)
+		}
+	}
+}
+
+func BenchmarkDisjointServices(b *testing.B) {
+	var services []Peer
+	for i := range 5000 {
+		addr := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+		services = append(services, Peer{Prefix: netip.PrefixFrom(addr, 32), First: uint16(1 + i), Last: uint16(1 + i), Proto: unix.IPPROTO_TCP})
+	}
+	for b.Loop() {
+		disjoint(services)
+	}
+}
+
 func FuzzParsePeer(f *testing.F) {
 	for _, s := range []string{"10.0.0.1", "10.0.0.0/8:1-2/udp", "[2001:db8::]/32:53/udp", "[::1]", "::/0"} {
 		f.Add(s)

@@ -2,6 +2,7 @@ package isolation
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/network/addresses"
@@ -178,22 +179,5 @@ func solicitedNode(r addresses.Range) addresses.Range {
 // services are the peers that only a service is allowed with, cut so that no two
 // overlap: elements of a set may not.
 func (p *plan) services() []Peer {
-	var out []Peer
-	for _, peer := range p.Allow {
-		if peer.First == 0 {
-			continue
-		}
-		covered := false
-		for _, o := range out {
-			// Prefixes lie within one another or apart, so it is the ports that
-			// can overlap by a part.
-			if o.Proto == peer.Proto && o.Prefix.Bits() <= peer.Prefix.Bits() && o.Prefix.Contains(peer.Prefix.Addr()) && o.First <= peer.First && peer.Last <= o.Last {
-				covered = true
-			}
-		}
-		if !covered {
-			out = append(out, peer)
-		}
-	}
-	return disjoint(out)
+	return disjoint(slices.DeleteFunc(slices.Clone(p.Allow), func(peer Peer) bool { return peer.First == 0 }))
 }
