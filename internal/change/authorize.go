@@ -111,23 +111,6 @@ func (c *Change) InForce(now time.Time) error {
 	return nil
 }
 
-// Find returns the change that authorises what is wanted at this moment, the
-// latest request first, one that is approved before one that is an emergency;
-// nil when there is none.
-func Find(tx *state.Tx, want Wanted, now time.Time) (*Change, error) {
-	list, err := List(tx, Filter{Digest: want.Digest}, now)
-	if err != nil {
-		return nil, err
-	}
-	slices.SortStableFunc(list, func(a, b *Change) int { return a.Missing() - b.Missing() })
-	for _, c := range list {
-		if c.authorizes(want, now) == nil {
-			return c, nil
-		}
-	}
-	return nil, nil
-}
-
 // Applied notes that the change was applied. It never refuses what has happened:
 // what the change did not authorise at this moment is noted as such, and Sweep
 // tells of it. Changes that are applied more often than MaxUses keep the first

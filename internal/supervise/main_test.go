@@ -256,3 +256,9 @@ func isReady(path string) func(context.Context, Process) error {
 		}
 	}
 }
+
+// alive reports whether the process of that identity has not ended.
+func (id identity) alive() bool {
+	p, err := readProc(id.pid)
+	return err == nil && p.start == id.start && !p.dead()
+}

@@ -69,12 +69,6 @@ func readProc(pid int) (proc, error) {
 	return parseStat(b)
 }
 
-// alive reports whether the process of that identity has not ended.
-func (id identity) alive() bool {
-	p, err := readProc(id.pid)
-	return err == nil && p.start == id.start && !p.dead()
-}
-
 // signal sends a signal to this process, and to no other that has its number
 // by now.
 func (id identity) signal(sig syscall.Signal) error {

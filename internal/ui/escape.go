@@ -2,7 +2,6 @@ package ui
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -12,7 +11,7 @@ import (
 // print: control characters, characters that change the direction of writing,
 // characters without a width and bytes that are not UTF-8 become C-like
 // escapes (\n \t \\ \x1b \u202e); everything else stays as it is. Two
-// different inputs never look the same, and Unescape gives the bytes back.
+// different inputs never look the same, and the bytes can be had back.
 func Escape[T ~string | ~[]byte](s T) string { return escape(string(s), true) }
 
 // Printable is Escape for a message that has been worded already: a backslash
@@ -63,57 +62,4 @@ func visible(r rune) bool {
 	return r < 0x7f || unicode.IsGraphic(r) && !unicode.In(r,
 		unicode.Zl, unicode.Zp, unicode.Bidi_Control, unicode.Variation_Selector,
 		unicode.Other_Default_Ignorable_Code_Point)
-}
-
-// Unescape returns what Escape was given.
-func Unescape(s string) ([]byte, error) {
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' {
-			out = append(out, s[i])
-			continue
-		}
-		i++
-		if i == len(s) {
-			return nil, fmt.Errorf("offset %d: a backslash with nothing behind it", i-1)
-		}
-		digits := 0
-		switch s[i] {
-		case '\\':
-			out = append(out, '\\')
-		case 'n':
-			out = append(out, '\n')
-		case 't':
-			out = append(out, '\t')
-		case 'r':
-			out = append(out, '\r')
-		case 'x':
-			digits = 2
-		case 'u':
-			digits = 4
-		case 'U':
-			digits = 8
-		default:
-			return nil, fmt.Errorf("offset %d: unknown escape \\%c", i-1, s[i])
-		}
-		if digits == 0 {
-			continue
-		}
-		if i+digits >= len(s) {
-			return nil, fmt.Errorf("offset %d: the escape is cut short", i-1)
-		}
-		n, err := strconv.ParseUint(s[i+1:i+1+digits], 16, 32)
-		if err != nil {
-			return nil, fmt.Errorf("offset %d: %w", i-1, err)
-		}
-		if digits == 2 {
-			out = append(out, byte(n))
-		} else if !utf8.ValidRune(rune(n)) {
-			return nil, fmt.Errorf("offset %d: no such character", i-1)
-		} else {
-			out = utf8.AppendRune(out, rune(n))
-		}
-		i += digits
-	}
-	return out, nil
 }

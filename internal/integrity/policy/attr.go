@@ -78,7 +78,7 @@ var sets = [...]set{
 	{"none", 0},
 }
 
-// AttrNames returns what ParseAttrs knows: the attributes, then the named sets.
+// AttrNames returns what parseAttrs knows: the attributes, then the named sets.
 func AttrNames() (attrs, setNames []string) {
 	for _, s := range sets {
 		setNames = append(setNames, s.name)
@@ -109,13 +109,10 @@ func (a Attr) String() string {
 	return strings.Join(a.Names(), ",")
 }
 
-// ParseAttrs reads a list of names of attributes and sets, from left to
-// right: a name adds, a name after a minus takes away. The error names the
+// parseAttrs reads a list of names of attributes and sets, from left to
+// right: a name adds to a, a name after a minus takes away. The error names the
 // first one that is unknown, and the known one that is nearest to it.
-func ParseAttrs(list []string) (Attr, error) { return extendAttrs(0, list) }
-
-// extendAttrs is ParseAttrs beginning with a set that is not empty.
-func extendAttrs(a Attr, list []string) (Attr, error) {
+func parseAttrs(a Attr, list []string) (Attr, error) {
 	for _, item := range list {
 		name, minus := strings.CutPrefix(item, "-")
 		bits, ok := lookupAttr(name)

@@ -234,7 +234,7 @@ func (r *reader) attrs(n *yaml.Node, defaults Attr) Attr {
 		a = defaults
 	}
 	for i := range list {
-		next, err := extendAttrs(a, list[i:i+1])
+		next, err := parseAttrs(a, list[i:i+1])
 		if err != nil {
 			r.problem(at[i], "%v", err)
 			continue

@@ -195,11 +195,11 @@ func TestParseAttrs(t *testing.T) {
 		{"-conent", 0, `unknown attribute "conent"; did you mean "content"?`},
 		{"sha256", 0, `unknown attribute "sha256"`},
 	} {
-		got, err := ParseAttrs(strings.Fields(tc.list))
+		got, err := parseAttrs(0, strings.Fields(tc.list))
 		if got != tc.want || (err == nil) != (tc.err == "") || err != nil && err.Error() != tc.err {
 			t.Errorf("%q: %v, %v", tc.list, got, err)
 		}
-		if again, err := ParseAttrs(got.Names()); again != got || err != nil {
+		if again, err := parseAttrs(0, got.Names()); again != got || err != nil {
 			t.Errorf("%q: names %v give %v, %v", tc.list, got.Names(), again, err)
 		}
 	}

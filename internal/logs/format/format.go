@@ -61,7 +61,6 @@ type Format struct {
 	messages    []*catalogue
 	program     string // when the record names none
 	unit        string
-	layouts     []TimeLayout
 }
 
 // kind is the engine that runs a format.
@@ -124,31 +123,6 @@ func (f *Format) Name() string { return f.name }
 
 // Description returns a sentence about what is written so.
 func (f *Format) Description() string { return f.description }
-
-// Layouts returns the layouts in which the format writes times, the likeliest
-// first.
-func (f *Format) Layouts() []TimeLayout { return f.layouts }
-
-// collectLayouts lists the layouts of patterns and values once each.
-func (f *Format) collectLayouts() {
-	seen := map[string]bool{}
-	add := func(l *layout) {
-		if !seen[l.name] {
-			seen[l.name] = true
-			f.layouts = append(f.layouts, l)
-		}
-	}
-	for _, p := range f.patterns {
-		for i := range p.before {
-			for _, l := range p.before[i].layouts {
-				add(l)
-			}
-		}
-	}
-	for _, l := range f.times {
-		add(l)
-	}
-}
 
 // lineEnd returns where the first line of b ends.
 func lineEnd(b []byte) int {

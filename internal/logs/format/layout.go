@@ -5,17 +5,6 @@ import (
 	"strings"
 )
 
-// TimeLayout is one way of writing a time. Parse reads it at the beginning of b
-// and returns what is written there and how many bytes it takes. Append writes
-// what Parse read, so that Append(nil, Parse(x)) is x again for every x that
-// Parse accepts wholly. What is no date (30 February, a wrong day of the week,
-// second 60) is not accepted.
-type TimeLayout interface {
-	Name() string
-	Parse(b []byte) (t Civil, n int, ok bool)
-	Append(dst []byte, t Civil) []byte
-}
-
 // namedLayouts are the layouts that formats call by a name. The conversions are
 // described in docs/formats/log-format.md.
 var namedLayouts = map[string]string{
@@ -80,7 +69,7 @@ type timeStep struct {
 	text string
 }
 
-// layout is a TimeLayout made from a description.
+// layout is one way of writing a time, made from a description.
 type layout struct {
 	name  string
 	steps []timeStep

@@ -1,8 +1,8 @@
 package format
 
-import "strconv"
-
-// Parse implements TimeLayout.
+// Parse reads a time at the beginning of b and returns what is written there and how
+// many bytes it takes. What is no date (30 February, a wrong day of the week, second
+// 60) is not accepted.
 func (l *layout) Parse(b []byte) (t Civil, n int, ok bool) {
 	day := -1
 	i := 0
@@ -243,103 +243,4 @@ func (t *Civil) zone(b []byte, i int, colon bool) (int, bool) {
 	t.Offset = sign * (h*3600 + m*60)
 	t.Minus = sign < 0 && t.Offset == 0
 	return j + 2, true
-}
-
-// Append implements TimeLayout.
-func (l *layout) Append(dst []byte, t Civil) []byte {
-	for k := range l.steps {
-		s := &l.steps[k]
-		switch s.op {
-		case opText:
-			dst = append(dst, s.text...)
-		case opYear:
-			dst = appendTwo(appendTwo(dst, t.Year/100), t.Year%100)
-		case opYear2:
-			dst = appendTwo(dst, t.Year%100)
-		case opMonthName:
-			dst = append(dst, monthNames[t.Month*3-3:t.Month*3]...)
-		case opMonth:
-			dst = appendTwo(dst, t.Month)
-		case opDay:
-			dst = appendTwo(dst, t.Day)
-		case opDayBlank:
-			dst = appendBlank(dst, t.Day)
-		case opHourBlank:
-			dst = appendBlank(dst, t.Hour)
-		case opDayPlain:
-			dst = strconv.AppendInt(dst, int64(t.Day), 10)
-		case opWeekday:
-			w := weekday(t.Year, t.Month, t.Day) * 3
-			dst = append(dst, weekdayNames[w:w+3]...)
-		case opHour:
-			dst = appendTwo(dst, t.Hour)
-		case opMinute:
-			dst = appendTwo(dst, t.Minute)
-		case opSecond:
-			dst = appendTwo(dst, t.Second)
-		case opOptional:
-			if t.Digits > 0 {
-				dst = appendFraction(append(dst, s.char), t)
-			}
-		case opFraction:
-			dst = appendFraction(dst, t)
-		case opZone, opZoneColon, opZoneName:
-			dst = appendZone(dst, t)
-		case opEpoch:
-			dst = strconv.AppendInt(dst, t.Seconds(), 10)
-		case opEpochUnit:
-			dst = strconv.AppendInt(dst, t.Seconds()*int64(pow10[s.n])+int64(t.Nano/pow10[9-s.n]), 10)
-		case opUptime:
-			n := len(dst)
-			dst = strconv.AppendInt(dst, t.Seconds(), 10)
-			for len(dst)-n < s.n {
-				dst = append(dst, 0)
-				copy(dst[n+1:], dst[n:])
-				dst[n] = ' '
-			}
-		case opUptimeUS:
-			dst = strconv.AppendInt(dst, t.Seconds()*1e6+int64(t.Nano/1000), 10)
-		}
-	}
-	return dst
-}
-
-func appendTwo(dst []byte, v int) []byte { return append(dst, byte('0'+v/10%10), byte('0'+v%10)) }
-
-// appendBlank writes two places, the first of them blank for one digit.
-func appendBlank(dst []byte, v int) []byte {
-	if v < 10 {
-		return append(dst, ' ', byte('0'+v))
-	}
-	return appendTwo(dst, v)
-}
-
-// appendFraction writes the digits of the fraction without the point.
-func appendFraction(dst []byte, t Civil) []byte {
-	for d := range t.Digits {
-		dst = append(dst, byte('0'+t.Nano/pow10[8-d]%10))
-	}
-	return dst
-}
-
-func appendZone(dst []byte, t Civil) []byte {
-	switch t.Zone {
-	case ZoneZ:
-		return append(dst, 'Z')
-	case ZoneUTC:
-		return append(dst, "UTC"...)
-	case ZoneGMT:
-		return append(dst, "GMT"...)
-	case ZoneColon, ZoneDigits:
-		o, sign := t.Offset, byte('+')
-		if o < 0 || t.Minus {
-			o, sign = -o, '-'
-		}
-		dst = appendTwo(append(dst, sign), o/3600)
-		if t.Zone == ZoneColon {
-			dst = append(dst, ':')
-		}
-		return appendTwo(dst, o/60%60)
-	}
-	return dst
 }

@@ -273,7 +273,6 @@ func (f *Format) check() error {
 	if f.join.untimed && !slices.ContainsFunc(f.patterns, func(p *pattern) bool { return p.time >= 0 }) {
 		return errors.New("join: untimed needs a pattern with a time")
 	}
-	f.collectLayouts()
 	return nil
 }
 

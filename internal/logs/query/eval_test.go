@@ -228,10 +228,7 @@ func TestFilters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := Contains("root from", o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := Filter{mustParse(t, `"root from"`).filter}
 	for _, tc := range []struct {
 		expr    string
 		filters []Filter

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -23,48 +24,28 @@ const (
 	fieldClock    = "clock"
 )
 
-// FieldInfo describes a field of every event.
-type FieldInfo struct {
-	Name string
-	Doc  string
-}
-
 // fields are the fields of every event, in the order in which they are shown.
-var fields = [...]FieldInfo{
-	{fieldTime, "when it happened"},
-	{fieldHost, "host that wrote it"},
-	{fieldSource, "where it was collected: journal, or a file"},
-	{fieldUnit, "systemd unit, container or other service"},
-	{fieldProgram, "program that wrote it"},
-	{fieldPID, "process id"},
-	{fieldSeverity, "emerg, alert, crit, err, warning, notice, info or debug"},
-	{fieldUser, "user that it is about"},
-	{fieldAddr, "network addresses in it"},
-	{fieldMessage, "text for people, without header"},
-	{fieldFormat, "name of its format"},
-	{fieldClock, "how its time was obtained"},
+var fields = [...]string{
+	fieldTime,     // when it happened
+	fieldHost,     // host that wrote it
+	fieldSource,   // where it was collected: journal, or a file
+	fieldUnit,     // systemd unit, container or other service
+	fieldProgram,  // program that wrote it
+	fieldPID,      // process id
+	fieldSeverity, // emerg, alert, crit, err, warning, notice, info or debug
+	fieldUser,     // user that it is about
+	fieldAddr,     // network addresses in it
+	fieldMessage,  // text for people, without header
+	fieldFormat,   // name of its format
+	fieldClock,    // how its time was obtained
 }
 
-// Fields returns the fields that every event has a place for.
-func Fields() []FieldInfo { return append([]FieldInfo(nil), fields[:]...) }
-
-// FieldNames returns the names of Fields.
-func FieldNames() []string {
-	names := make([]string, len(fields))
-	for i, f := range fields {
-		names[i] = f.Name
-	}
-	return names
-}
+// FieldNames returns the names of the fields that every event has a place for.
+func FieldNames() []string { return slices.Clone(fields[:]) }
 
 // known reports whether a name is one of the fields of every event.
 func known(name string) bool {
-	for _, f := range fields {
-		if f.Name == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(fields[:], name)
 }
 
 // given reports whether a field is known without looking into the record.

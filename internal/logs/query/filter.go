@@ -35,14 +35,6 @@ func Field(name string, o Options, values ...string) (Filter, error) {
 	return Filter{c}, nil
 }
 
-// Contains returns the filter that the text has a given one in it, under the
-// options Fold and Word.
-func Contains(s string, o Options) (Filter, error) {
-	p := newParser(s, o)
-	n, err := p.text(0, s, false, false)
-	return Filter{n}, err
-}
-
 // SeverityAtLeast returns the filter that events are as bad as a severity, or
 // worse.
 func SeverityAtLeast(s event.Severity) Filter {

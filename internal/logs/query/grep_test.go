@@ -48,7 +48,7 @@ func TestPastedIsText(t *testing.T) {
 			errs++
 			continue
 		}
-		if !q.TextOnly() {
+		if !textOnly(q) {
 			name := word[:nameLength(word)]
 			if !known(name) && operatorAt(word[len(name):]) == "" {
 				t.Errorf("%s is %s", word, q)
@@ -78,4 +78,15 @@ func (p *Pipeline) stagesOf() []stage {
 		return nil
 	}
 	return p.stages
+}
+
+// textOnly reports whether the filter of a query looks at nothing but the Text.
+func textOnly(q *Query) bool {
+	only := true
+	visit(q.filter, func(n node) {
+		if _, ok := n.(*comparison); ok {
+			only = false
+		}
+	})
+	return only
 }

@@ -352,7 +352,7 @@ func TestDaylightSaving(t *testing.T) {
 }
 
 func TestValueJSON(t *testing.T) {
-	row := []Value{{}, Text("a\"b"), Text("\xff"), Num(3), Num(0.5), At(1e9), Lasting(1500 * time.Millisecond), Num(math.Inf(1))}
+	row := []Value{{}, Text("a\"b"), Text("\xff"), Num(3), Num(0.5), At(1e9), {kind: Duration, ns: 1.5e9}, Num(math.Inf(1))}
 	got, err := json.Marshal(Table{Columns: []Column{{"a", Number}}, Rows: [][]Value{row}})
 	want := `{"columns":[{"name":"a","kind":"number"}],"rows":[[null,"a\"b",{"base64":"/w=="},3,0.5,"1970-01-01T00:00:01Z",1.5,null]],"partial":false}`
 	if err != nil || string(got) != want {

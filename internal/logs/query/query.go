@@ -80,12 +80,6 @@ func Parse(expr string, o Options) (*Query, error) {
 // showing when nothing was found.
 func (q *Query) Notes() []string { return slices.Clone(q.notes) }
 
-// Everything reports whether the filter lets every event through.
-func (q *Query) Everything() bool {
-	_, all := q.filter.(everything)
-	return all
-}
-
 // And returns a query that also asks for every filter. The pipeline stays.
 func (q *Query) And(filters ...Filter) *Query {
 	nodes := []node{q.filter}
@@ -119,17 +113,6 @@ func (q *Query) Then(stages string) (*Query, error) {
 // FieldsNeeded reports whether Eval may have to look at fields. When not, it
 // reads Text, Time and Origin of an event only.
 func (q *Query) FieldsNeeded() bool { return parses(q.filter) }
-
-// TextOnly reports whether the filter looks at nothing but the Text.
-func (q *Query) TextOnly() bool {
-	only := true
-	visit(q.filter, func(n node) {
-		if _, ok := n.(*comparison); ok {
-			only = false
-		}
-	})
-	return only
-}
 
 // TimeRange returns the nanoseconds that every match lies in, as far as
 // comparisons of time say: from since, and before until. math.MinInt64 and

@@ -45,9 +45,6 @@ func Num(n float64) Value { return Value{kind: Number, num: n} }
 // At returns the value of a time in nanoseconds since 1970-01-01 UTC.
 func At(ns int64) Value { return Value{kind: Time, ns: ns} }
 
-// Lasting returns the value of a length of time.
-func Lasting(d time.Duration) Value { return Value{kind: Duration, ns: int64(d)} }
-
 // Kind returns what the value is.
 func (v Value) Kind() Kind { return v.kind }
 

@@ -214,9 +214,13 @@ func TestDiscover(t *testing.T) {
 	if _, err := New(specs, nil, h.sink, h.opts); err != nil {
 		t.Errorf("the specs cannot be collected: %v", err)
 	}
-	all, err := Places()
+	list, err := parsePlaces(places)
 	if err != nil {
 		t.Fatal(err)
+	}
+	all := make([]Spec, len(list))
+	for i, p := range list {
+		all[i] = p.spec()
 	}
 	if _, err := New(all, nil, h.sink, h.opts); err != nil {
 		t.Errorf("the places cannot be collected: %v", err)

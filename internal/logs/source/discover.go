@@ -29,20 +29,6 @@ type place struct {
 	Why     string   `yaml:"why"`
 }
 
-// Places returns the sources that are looked for on a host, in their order: a
-// file belongs to the first one that includes it.
-func Places() ([]Spec, error) {
-	list, err := parsePlaces(places)
-	if err != nil {
-		return nil, err
-	}
-	specs := make([]Spec, len(list))
-	for i, p := range list {
-		specs[i] = p.spec()
-	}
-	return specs, nil
-}
-
 func (p *place) spec() Spec {
 	return Spec{Name: p.Name, Kind: p.Kind, Include: p.Include, Exclude: p.Exclude, Format: p.Format, Zone: p.Zone, Why: p.Why}
 }

@@ -4,7 +4,7 @@ package keyword
 const minLane = 64
 
 // Find appends a hit for every place in b at which a pattern ends, also for those
-// that overlap. Hits come in no order. len(b) is at most MaxBuffer.
+// that overlap. Hits come in no order. len(b) is less than 2 GiB, for Hit.End.
 func (a *Automaton) Find(b []byte, hits []Hit) []Hit {
 	if a.longest == 0 {
 		return hits

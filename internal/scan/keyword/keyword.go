@@ -86,9 +86,6 @@ type Hit struct {
 	End     int32
 }
 
-// MaxBuffer is the size in bytes of the largest buffer, that of Hit.End.
-const MaxBuffer = 1<<31 - 1
-
 // Automaton finds patterns. It is safe for concurrent use.
 type Automaton struct {
 	class [256]uint8

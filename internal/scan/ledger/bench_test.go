@@ -65,7 +65,7 @@ func BenchmarkObserve(b *testing.B) {
 		begin := cpu()
 		defer func() { lease = cpu() - begin }()
 		err := store.Update(context.Background(), func(tx *state.Tx) error {
-			c, err := Ledger{Policy: DefaultPolicy()}.Observe(tx, o)
+			c, err := Ledger{Policy: defaultPolicy()}.Observe(tx, o)
 			if err == nil && len(c.New)+c.Still != n {
 				b.Errorf("%d new, %d still", len(c.New), c.Still)
 			}
@@ -118,7 +118,7 @@ func BenchmarkObserve(b *testing.B) {
 			b.ReportMetric(float64((cpu()-begin).Milliseconds())/float64(b.N), "cpu-ms-leased/op")
 		})
 	}
-	l := Ledger{Policy: DefaultPolicy()}
+	l := Ledger{Policy: defaultPolicy()}
 	read("list", func(tx *state.Tx) error { _, err := l.List(tx, Filter{Asset: host.ID}, noon); return err })
 	read("diff", func(tx *state.Tx) error { _, err := l.Diff(tx, host.ID, noon, noon.Add(day)); return err })
 	read("assets", func(tx *state.Tx) error { _, err := l.Assets(tx); return err })

@@ -24,7 +24,7 @@ type memo struct {
 
 func newMemo(t *testing.T) *memo {
 	t.Helper()
-	return &memo{t, Ledger{Policy: DefaultPolicy()}, state.New(t.TempDir(), state.Options{})}
+	return &memo{t, Ledger{Policy: defaultPolicy()}, state.New(t.TempDir(), state.Options{})}
 }
 
 func (m *memo) update(fn func(tx *state.Tx) error) {
@@ -425,7 +425,7 @@ func TestAClockThatWasAhead(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 	m.view(func(tx *state.Tx) error {
-		runs, err := m.l.Scans(tx, host.ID)
+		runs, err := scansOf(tx, host.ID)
 		if len(runs) != 2 || !runs[1].At.Equal(noon.Add(day)) {
 			t.Errorf("%+v", runs)
 		}
@@ -445,10 +445,28 @@ func TestScansThatOverlap(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 	m.view(func(tx *state.Tx) error {
-		runs, err := m.l.Scans(tx, host.ID)
+		runs, err := scansOf(tx, host.ID)
 		if len(runs) != 1 || runs[0].New != 2 || runs[0].Joined != 1 {
 			t.Errorf("%+v", runs)
 		}
 		return err
 	})
+}
+
+// scansOf returns the summaries of the scans of an asset that are kept, the oldest
+// first.
+func scansOf(tx *state.Tx, asset string) ([]Scan, error) {
+	s, err := find(tx, asset)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.scans()
+	slices.SortFunc(list, func(a, b Scan) int { return a.At.Compare(b.At) })
+	return list, err
+}
+
+// defaultPolicy is that of the security standards: critical and high within thirty
+// days of the fix.
+func defaultPolicy() Policy {
+	return Policy{Basis: FromFix, Critical: 30 * day, High: 30 * day, Medium: 90 * day, KEV: true, Soon: 7 * day}
 }

@@ -33,12 +33,6 @@ type Policy struct {
 	Approval bool
 }
 
-// DefaultPolicy is that of the security standards: critical and high within thirty
-// days of the fix.
-func DefaultPolicy() Policy {
-	return Policy{Basis: FromFix, Critical: 30 * day, High: 30 * day, Medium: 90 * day, KEV: true, Soon: 7 * day}
-}
-
 // Within returns how long items of a severity may stay; 0: for ever.
 func (p Policy) Within(s Severity) time.Duration {
 	switch s {

@@ -170,7 +170,7 @@ func TestDeadlines(t *testing.T) {
 	}
 	m.l.Policy.Basis, m.l.Policy.KEV = FromFirstSeen, false
 	expect(t, "by first seen", show(noon.Add(10*day)), "CVE-1 due 2026-03-31, CVE-2 due 2026-03-31, key due 2026-03-31, CVE-4 due 2026-03-31, CVE-5 due 2026-05-30, CVE-3 never")
-	m.l.Policy = DefaultPolicy()
+	m.l.Policy = defaultPolicy()
 
 	overdue := func(now time.Time) (open []string) {
 		m.update(func(tx *state.Tx) error { _, err := m.l.Report(tx, host.ID, now); return err })
@@ -262,7 +262,7 @@ func TestFirstLook(t *testing.T) {
 	expect(t, "what went and came back", diff(hour(3), hour(4)), "new 1 baseline 0")
 	var sum int
 	m.view(func(tx *state.Tx) error {
-		list, err := m.l.Scans(tx, host.ID)
+		list, err := scansOf(tx, host.ID)
 		for _, s := range list {
 			sum += s.New
 		}
@@ -372,7 +372,7 @@ func TestOldScansAreThinned(t *testing.T) {
 		return nil
 	})
 	m.view(func(tx *state.Tx) error {
-		runs, err := m.l.Scans(tx, host.ID)
+		runs, err := scansOf(tx, host.ID)
 		if len(runs) < 50 || len(runs) > 200 {
 			t.Errorf("%d summaries are left", len(runs))
 		}

@@ -1,12 +1,10 @@
 package ledger
 
 import (
-	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/scan/protocol"
@@ -279,16 +277,4 @@ func (s *shelf) status() AssetStatus {
 		Asset: a.Asset, First: a.First, Latest: a.Latest, Previous: a.Previous,
 		Scanned: maps.Clone(a.Scanned), Complete: maps.Clone(a.Complete), Counts: a.Counts, Items: a.Items,
 	}
-}
-
-// Scans returns the summaries of the scans of an asset that are kept, the oldest
-// first.
-func (l Ledger) Scans(tx *state.Tx, asset string) ([]Scan, error) {
-	s, err := find(tx, asset)
-	if err != nil {
-		return nil, err
-	}
-	list, err := s.scans()
-	slices.SortFunc(list, func(a, b Scan) int { return cmp.Compare(a.At.UnixMicro(), b.At.UnixMicro()) })
-	return list, err
 }

@@ -129,18 +129,3 @@ func (l Ledger) ReportWaivers(tx *state.Tx, now time.Time) (finding.Summary, err
 	}
 	return finding.Report(tx, FindingSource, waiversScope, found, now)
 }
-
-// FindWaiver returns the waiver with an id as it stands at now.
-func (l Ledger) FindWaiver(tx *state.Tx, id string, now time.Time) (*WaiverStatus, error) {
-	list, err := l.Waivers(tx, now)
-	if err != nil {
-		return nil, err
-	}
-	for i := range list {
-		if strings.EqualFold(list[i].ID, id) {
-			return &list[i], nil
-		}
-	}
-	_, err = readWaiver("", nil)
-	return nil, err
-}

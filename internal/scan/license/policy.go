@@ -139,9 +139,6 @@ func DefaultPolicy() *Policy {
 	return p
 }
 
-// DefaultPolicyText returns the file of the built-in policy, to begin one's own with.
-func DefaultPolicyText() []byte { return slices.Clone(defaultPolicy) }
-
 // finds returns the entry that names the licence, the most particular one: itself
 // with its exception, itself, a pattern, its category. rank tells how particular: 0
 // is none.

@@ -29,14 +29,14 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(example) != string(DefaultPolicyText()) {
+	if string(example) != string(defaultPolicy) {
 		t.Error("packaging/examples/license-policy.yaml differs from internal/scan/license/default-policy.yaml: copy it")
 	}
 	if DefaultPolicy().Name != "built-in" {
 		t.Error("the built-in policy has another name")
 	}
 	// What it shows as comments can be used.
-	text := strings.NewReplacer("\n#", "\n", "exceptions: []\n", "", "licensed: []\n", "").Replace(string(DefaultPolicyText()))
+	text := strings.NewReplacer("\n#", "\n", "exceptions: []\n", "", "licensed: []\n", "").Replace(string(defaultPolicy))
 	_, tail, _ := strings.Cut(text, "\nexceptions:")
 	exceptions, licensed, _ := strings.Cut(tail, "\n Software")
 	_, licensed, _ = strings.Cut(licensed, "licensed:")
@@ -83,7 +83,7 @@ func TestPolicyErrors(t *testing.T) {
 }
 
 func FuzzParsePolicy(f *testing.F) {
-	f.Add(string(DefaultPolicyText()))
+	f.Add(string(defaultPolicy))
 	f.Add(head + "allow: {licenses: ['CC-*', MIT]}\nexceptions:\n- {package: '[', verdict: allow}\n")
 	f.Add("a: &a [*a]")
 	f.Fuzz(func(t *testing.T, text string) {

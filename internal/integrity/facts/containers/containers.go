@@ -50,9 +50,6 @@ func (e *Endpoint) protocol() string {
 	return p
 }
 
-// Runtimes are the names that an endpoint can begin with.
-func Runtimes() []string { return []string{"containerd", "docker", "podman"} }
-
 // Collector collects the facts of containers. The zero value asks the sockets
 // at which runtimes usually answer, those of users included.
 type Collector struct {

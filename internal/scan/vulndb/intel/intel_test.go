@@ -133,10 +133,10 @@ func TestMalformed(t *testing.T) {
 	for at := range data {
 		b := bytes.Clone(data)
 		b[at] ^= 0x10
-		if _, err := OpenTable(b); failure.KindOf(err) != failure.Untrustworthy {
+		if _, err := openTable(b); failure.KindOf(err) != failure.Untrustworthy {
 			t.Errorf("byte %d changed: %v", at, err)
 		}
-		if _, err := OpenTable(data[:at]); failure.KindOf(err) != failure.Untrustworthy {
+		if _, err := openTable(data[:at]); failure.KindOf(err) != failure.Untrustworthy {
 			t.Errorf("cut at %d: %v", at, err)
 		}
 	}
@@ -220,7 +220,7 @@ func reread(t *testing.T, table *Table) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := OpenTable(data)
+	again, err := openTable(data)
 	if err != nil || !again.Same(table) {
 		t.Fatalf("what was parsed cannot be read: %v", err)
 	}
@@ -247,7 +247,7 @@ func FuzzTable(f *testing.F) {
 			data = bytes.Clone(data)
 			sum(data)
 		}
-		table, err := OpenTable(data)
+		table, err := openTable(data)
 		if err != nil {
 			return
 		}
@@ -257,4 +257,14 @@ func FuzzTable(f *testing.F) {
 			table.EPSS(cve)
 		}
 	})
+}
+
+// openTable reads the file of a table, and proves that all of it is as it was
+// written. The table keeps data.
+func openTable(data []byte) (*Table, error) {
+	t, err := open(data)
+	if err != nil {
+		return nil, err
+	}
+	return t, t.Check()
 }

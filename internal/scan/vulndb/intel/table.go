@@ -144,16 +144,6 @@ func ReadTable(path string) (*Table, error) {
 	return t, nil
 }
 
-// OpenTable reads the file of a table, and proves that all of it is as it was
-// written. The table keeps data.
-func OpenTable(data []byte) (*Table, error) {
-	t, err := open(data)
-	if err != nil {
-		return nil, err
-	}
-	return t, t.Check()
-}
-
 func open(data []byte) (*Table, error) {
 	bad := func(at int, reason string) (*Table, error) {
 		return nil, &MalformedError{What: "table", Offset: int64(at), Reason: reason}
