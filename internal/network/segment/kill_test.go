@@ -43,6 +43,9 @@ func TestKilledAtEveryStepHeals(t *testing.T) {
 	}
 	step := 0
 	for ; child(step); step++ {
+		if step%3 == 0 { // somebody has it say something else
+			m.sh("ip link set mo-dev alias theirs || true")
+		}
 		if step%2 == 0 {
 			m.apply(doc)
 			if list, err := m.plan(Request{}); err != nil || len(list) > 0 {

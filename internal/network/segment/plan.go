@@ -150,6 +150,19 @@ func (p *planner) existing(name string) *link {
 	return p.host.byName[name]
 }
 
+// found returns what was made, by whatever name, if it is there and stays.
+func (p *planner) found(m *madeLink) *link {
+	if l := p.existing(m.Name); l != nil && m.is(l) {
+		return l
+	}
+	for _, l := range p.host.links {
+		if m.is(l) && !p.gone[l.name] {
+			return l
+		}
+	}
+	return nil
+}
+
 // ours returns the interface of ours with a name, nil when it is to be made.
 // One that is somebody else's is refused.
 func (p *planner) ours(name, what string) (*link, error) {
@@ -261,8 +274,8 @@ func (p *planner) remove(ends ends) {
 	var doomed []*link
 	for _, last := range []bool{false, true} {
 		for _, m := range p.rec.Links {
-			l := p.existing(m.Name)
-			if l == nil || !p.rec.owns(l) || (m.Kind == "bridge") != last || wanted[m.Name] == l.kind && p.suits(l) {
+			l := p.found(&m)
+			if l == nil || (m.Kind == "bridge") != last || m.Name == l.name && wanted[m.Name] == l.kind && p.suits(l) {
 				continue
 			}
 			p.gone[l.name] = true

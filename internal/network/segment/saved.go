@@ -85,18 +85,24 @@ type madeSysctl struct {
 	Router bool   `json:"router,omitempty"` // this host was a router for IPv4 then (ip_forward)
 }
 
-// owns reports whether an interface is one that the record speaks of. What is
-// not known to exist yet is told by the address that it is made with.
+// owns reports whether an interface is one that the record speaks of.
 func (r *record) owns(l *link) bool {
-	return slices.ContainsFunc(r.Links, func(m madeLink) bool {
-		switch {
-		case m.Name != l.name || m.Kind != l.kind:
-			return false
-		case m.Index != 0:
-			return m.Index == l.index && strings.HasPrefix(l.alias, aliasPrefix)
-		}
-		return m.MAC == l.mac && (l.alias == "" || strings.HasPrefix(l.alias, aliasPrefix))
-	})
+	return slices.ContainsFunc(r.Links, func(m madeLink) bool { return m.is(l) })
+}
+
+// is reports whether an interface is the one that was made, also when somebody has
+// given it another name or alias since. It is told by the address that it is made
+// with, which nobody else knows, and by its number once that is known; it may have
+// got another address or another alias then, but not both.
+func (m *madeLink) is(l *link) bool {
+	ours, same := strings.HasPrefix(l.alias, aliasPrefix), m.MAC == l.mac
+	switch {
+	case m.Kind != l.kind:
+		return false
+	case m.Index != 0:
+		return m.Index == l.index && (ours || same)
+	}
+	return same
 }
 
 // aliasPrefix begins the alias of every interface that mobileops made.
