@@ -78,7 +78,7 @@ func appendSeal(f *os.File) error {
 	b := s.encode()
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(b)))
 	b = append(b, trailerMagic...)
-	_, err = f.WriteAt(b, h.size)
+	_, err = f.WriteAt(b, h.Size)
 	return err
 }
 
@@ -251,7 +251,7 @@ func (s *Store) Compact(ctx context.Context) (before, after int64, err error) {
 	tmp := durable.Temp(s.Path())
 	defer os.Remove(tmp)
 	err = s.open(ctx, false, func(o *opened) error {
-		before = o.header.size
+		before = o.header.Size
 		if err := o.seal.verify(ctx, o.file, o.header, true); err != nil {
 			return err
 		}

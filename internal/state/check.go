@@ -108,8 +108,8 @@ func examine(ctx context.Context, path string, seal *seal, r *Report) error {
 	if err != nil {
 		return err
 	}
-	r.SizeBytes, r.Txid = h.size, h.txid
-	r.Sealed = seal != nil && seal.txid == h.txid
+	r.SizeBytes, r.Txid = h.Size, h.Txid
+	r.Sealed = seal != nil && seal.txid == h.Txid
 	if !r.Sealed {
 		r.Warnings = append(r.Warnings, "its checksums are not those of the last transaction, so only its structure was checked; the next change writes them anew")
 	}
@@ -127,13 +127,13 @@ func examine(ctx context.Context, path string, seal *seal, r *Report) error {
 		return err
 	}
 	if free, err := readFreelist(f, h); err == nil {
-		for id := uint64(2); id < h.pages; id++ {
+		for id := uint64(2); id < h.Pages; id++ {
 			if free.has(id) {
-				r.FreeBytes += h.pageSize
+				r.FreeBytes += h.PageSize
 			}
 		}
 	}
-	r.FreeBytes += h.size - int64(h.pages)*h.pageSize
+	r.FreeBytes += h.Size - int64(h.Pages)*h.PageSize
 	return nil
 }
 

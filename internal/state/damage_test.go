@@ -326,7 +326,7 @@ func TestSealThatStayedBehindATornTransaction(t *testing.T) {
 		case behind.sums[id] == 0:
 		case free.has(uint64(id)):
 			torn++
-			if _, err := f.WriteAt([]byte(strings.Repeat("torn", 1024)), int64(id)*h.pageSize); err != nil {
+			if _, err := f.WriteAt([]byte(strings.Repeat("torn", 1024)), int64(id)*h.PageSize); err != nil {
 				t.Fatal(err)
 			}
 		default:
@@ -341,7 +341,7 @@ func TestSealThatStayedBehindATornTransaction(t *testing.T) {
 		t.Errorf("View: %v", err)
 	}
 	// What is in use and known to the old seal is still proved by it.
-	if _, err := f.WriteAt([]byte("!"), int64(whole)*h.pageSize+h.pageSize-1); err != nil {
+	if _, err := f.WriteAt([]byte("!"), int64(whole)*h.PageSize+h.PageSize-1); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := dump(s); !errors.Is(err, ErrCorrupt) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mobileops/mobileops/internal/state/boltfile"
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ import (
 type opened struct {
 	db      *bolt.DB
 	file    *os.File // bbolt's own
-	header  header
+	header  boltfile.Header
 	seal    *seal  // of the file as it was opened; nil: there is none
 	sumPath string // where its seal is kept; "": it has none
 }
@@ -107,7 +108,7 @@ func (o *opened) guard(ctx context.Context, fn func() error) (err error) {
 		}
 		// A nil pointer, or a wrong call, ends in bbolt as well. If the file is
 		// whole, that was a mistake in our code and must be seen as one.
-		if o.seal != nil && o.seal.txid == o.header.txid && o.seal.verify(ctx, o.file, o.header, true) == nil {
+		if o.seal != nil && o.seal.txid == o.header.Txid && o.seal.verify(ctx, o.file, o.header, true) == nil {
 			panic(p)
 		}
 		err = fmt.Errorf("%w: %v", ErrCorrupt, p)

@@ -125,7 +125,7 @@ func (s *Store) migrate(ctx context.Context, o *opened) error {
 	if err != nil || from == s.latest() {
 		return err
 	}
-	if o.header.txid > newFileTxid {
+	if o.header.Txid > newFileTxid {
 		to := fmt.Sprintf("%s.before-schema-%d-%s", s.Path(), s.latest(), stamp())
 		if err := o.backup(ctx, to, false); err != nil {
 			return fmt.Errorf("back up before the schema is changed: %w", err)

@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"syscall"
+
+	"github.com/mobileops/mobileops/internal/state/boltfile"
 )
 
 // A seal is the checksum of every page of state.db that is in use, because
@@ -144,16 +146,16 @@ func writeSeal(path string, s *seal) {
 // sealOf sums the pages in use of a database file, taking over the sums of
 // last, which may be nil, where it is one transaction older: bbolt writes new
 // content to pages that were not in use before, never over pages that were.
-func sealOf(f *os.File, h header, last *seal) (*seal, error) {
+func sealOf(f *os.File, h boltfile.Header, last *seal) (*seal, error) {
 	free, err := readFreelist(f, h)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	s := &seal{pageSize: uint32(h.pageSize), txid: h.txid, sums: make([]uint32, h.pages)}
+	s := &seal{pageSize: uint32(h.PageSize), txid: h.Txid, sums: make([]uint32, h.Pages)}
 	if s.id, err = identify(f); err != nil {
 		return nil, err
 	}
-	if last != nil && (last.txid+1 != h.txid || last.pageSize != s.pageSize) {
+	if last != nil && (last.txid+1 != h.Txid || last.pageSize != s.pageSize) {
 		last = nil
 	}
 	err = s.eachPage(f, func(id uint64) bool {
@@ -210,7 +212,7 @@ func (s *seal) eachPage(f *os.File, want func(id uint64) bool, got func(id uint6
 }
 
 // header is readHeader for a file that has, or had, this seal.
-func (s *seal) header(f *os.File) (header, error) {
+func (s *seal) header(f *os.File) (boltfile.Header, error) {
 	h, err := readHeader(f)
 	if s != nil && errors.Is(err, ErrForeign) {
 		return h, fmt.Errorf("%w: its beginning was overwritten", ErrCorrupt)
@@ -221,24 +223,24 @@ func (s *seal) header(f *os.File) (header, error) {
 // verify compares a database file with its seal, nil where there is none. With
 // thorough it always reads all of it. A nil error means that bbolt can be let
 // near the file.
-func (s *seal) verify(ctx context.Context, f *os.File, h header, thorough bool) error {
-	if s != nil && s.pageSize != uint32(h.pageSize) {
-		return fmt.Errorf("%w: its pages have %d bytes, and had %d when it was last written", ErrCorrupt, h.pageSize, s.pageSize)
+func (s *seal) verify(ctx context.Context, f *os.File, h boltfile.Header, thorough bool) error {
+	if s != nil && s.pageSize != uint32(h.PageSize) {
+		return fmt.Errorf("%w: its pages have %d bytes, and had %d when it was last written", ErrCorrupt, h.PageSize, s.pageSize)
 	}
-	if s != nil && h.txid < s.txid {
-		return fmt.Errorf("%w: it stands at transaction %d, but had reached %d: the last change is damaged, or an older file was put in its place", ErrCorrupt, h.txid, s.txid)
+	if s != nil && h.Txid < s.txid {
+		return fmt.Errorf("%w: it stands at transaction %d, but had reached %d: the last change is damaged, or an older file was put in its place", ErrCorrupt, h.Txid, s.txid)
 	}
-	if s != nil && h.txid == s.txid && !thorough && h.size > alwaysVerified {
+	if s != nil && h.Txid == s.txid && !thorough && h.Size > alwaysVerified {
 		if id, err := identify(f); err == nil && id == s.id {
 			return nil
 		}
 	}
-	if s != nil && h.txid <= s.txid+1 {
-		if uint64(len(s.sums)) > h.pages {
-			return fmt.Errorf("%w: it has %d pages, and had %d", ErrCorrupt, h.pages, len(s.sums))
+	if s != nil && h.Txid <= s.txid+1 {
+		if uint64(len(s.sums)) > h.Pages {
+			return fmt.Errorf("%w: it has %d pages, and had %d", ErrCorrupt, h.Pages, len(s.sums))
 		}
 		known := func(id uint64) bool { return s.sums[id] != 0 }
-		if h.txid > s.txid {
+		if h.Txid > s.txid {
 			free, err := readFreelist(f, h)
 			if err != nil {
 				return fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -247,11 +249,11 @@ func (s *seal) verify(ctx context.Context, f *os.File, h header, thorough bool) 
 		}
 		err := s.eachPage(f, known, func(id uint64, sum uint32) error {
 			if sum != s.sums[id] {
-				return fmt.Errorf("%w: page %d (offset %d) is not what was written", ErrCorrupt, id, int64(id)*h.pageSize)
+				return fmt.Errorf("%w: page %d (offset %d) is not what was written", ErrCorrupt, id, int64(id)*h.PageSize)
 			}
 			return nil
 		})
-		if err != nil || h.txid == s.txid {
+		if err != nil || h.Txid == s.txid {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/state/boltfile"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -302,7 +303,7 @@ func TestLargeDatabaseIsNotReadAtEachLease(t *testing.T) {
 	}
 	defer f.Close()
 	h, err := readHeader(f)
-	if err != nil || h.size <= alwaysVerified {
+	if err != nil || h.Size <= alwaysVerified {
 		t.Fatalf("%+v, %v", h, err)
 	}
 	// With sums that are wrong, only a lease that reads the pages complains.
@@ -386,7 +387,7 @@ func FuzzStructure(f *testing.F) {
 	f.Add(b[2*4096:4*4096], uint64(3), uint64(2))
 	f.Fuzz(func(t *testing.T, pages []byte, root, freelist uint64) {
 		path := filepath.Join(t.TempDir(), "db")
-		if err := os.WriteFile(path, append(make([]byte, 2*minPageSize), pages...), 0o600); err != nil {
+		if err := os.WriteFile(path, append(make([]byte, 2*boltfile.MinPageSize), pages...), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		file, err := os.Open(path)
@@ -394,7 +395,7 @@ func FuzzStructure(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer file.Close()
-		h := header{pageSize: minPageSize, root: root, freelist: freelist, pages: 2 + uint64(len(pages)/minPageSize)}
+		h := boltfile.Header{PageSize: boltfile.MinPageSize, Root: root, Freelist: freelist, Pages: 2 + uint64(len(pages)/boltfile.MinPageSize)}
 		if _, err := structure(ctx, file, h); err != nil {
 			t.Error(err)
 		}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+
+	"github.com/mobileops/mobileops/internal/state/boltfile"
 )
 
 // maxDepth bounds how deep trees and nested buckets may go. bbolt's trees have
@@ -18,20 +20,20 @@ const maxProblems = 20
 // what is wrong with it: pages that are outside of the file, used twice, free
 // and used, neither, entries that are cut off or out of order. It does what
 // bbolt's own check does, but cannot be made to crash by what it reads.
-func structure(ctx context.Context, f *os.File, h header) ([]string, error) {
-	w := &walker{ctx: ctx, f: f, h: h, used: newBitmap(h.pages)}
+func structure(ctx context.Context, f *os.File, h boltfile.Header) ([]string, error) {
+	w := &walker{ctx: ctx, f: f, h: h, used: newBitmap(h.Pages)}
 	free, err := readFreelist(f, h)
 	if err != nil {
 		return []string{err.Error()}, nil
 	}
 	w.used.set(0)
 	w.used.set(1)
-	w.visit(h.freelist, func(p page) {})
-	w.tree(h.root, nil, nil, 0)
+	w.visit(h.Freelist, func(p boltfile.Page) {})
+	w.tree(h.Root, nil, nil, 0)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	for id := uint64(2); id < h.pages && len(w.problems) < maxProblems; id++ {
+	for id := uint64(2); id < h.Pages && len(w.problems) < maxProblems; id++ {
 		switch {
 		case free.has(id) && w.used.has(id):
 			w.report("page %d is in use and in the list of free pages", id)
@@ -45,7 +47,7 @@ func structure(ctx context.Context, f *os.File, h header) ([]string, error) {
 type walker struct {
 	ctx      context.Context
 	f        *os.File
-	h        header
+	h        boltfile.Header
 	used     bitmap
 	problems []string
 }
@@ -57,13 +59,13 @@ func (w *walker) report(format string, args ...any) {
 }
 
 // visit reads a page, notes it as used and gives it to fn.
-func (w *walker) visit(id uint64, fn func(page)) {
+func (w *walker) visit(id uint64, fn func(boltfile.Page)) {
 	p, err := readPage(w.f, w.h, id)
 	if err != nil {
 		w.report("%v", err)
 		return
 	}
-	for i := range p.overflow + 1 {
+	for i := range p.Overflow + 1 {
 		if !w.used.fresh(id + i) {
 			w.report("page %d is used twice", id+i)
 			return
@@ -82,17 +84,17 @@ func (w *walker) tree(id uint64, low, high []byte, depth int) {
 		w.report("page %d: the tree is deeper than %d levels", id, maxDepth)
 		return
 	}
-	w.visit(id, func(p page) {
-		if p.flags != branchPage && p.flags != leafPage {
-			w.report("page %d is of the wrong type %#x", id, p.flags)
+	w.visit(id, func(p boltfile.Page) {
+		if p.Flags != boltfile.Branch && p.Flags != boltfile.Leaf {
+			w.report("page %d is of the wrong type %#x", id, p.Flags)
 			return
 		}
-		elems, err := elements(p.data, p.flags, p.count)
+		elems, err := elements(&p)
 		if err != nil {
 			w.report("page %d: %v", id, err)
 			return
 		}
-		if p.flags == branchPage && len(elems) == 0 {
+		if p.Flags == boltfile.Branch && len(elems) == 0 {
 			w.report("page %d is a branch without children", id)
 			return
 		}
@@ -101,13 +103,13 @@ func (w *walker) tree(id uint64, low, high []byte, depth int) {
 			return
 		}
 		for i, e := range elems {
-			if p.flags == branchPage {
+			if p.Flags == boltfile.Branch {
 				next := high
 				if i+1 < len(elems) {
-					next = elems[i+1].key
+					next = elems[i+1].Key
 				}
-				w.tree(e.child, e.key, next, depth+1)
-			} else if e.flags&bucketLeaf != 0 {
+				w.tree(e.Child, e.Key, next, depth+1)
+			} else if e.Bucket {
 				w.bucket(id, e, depth)
 			}
 		}
@@ -116,21 +118,21 @@ func (w *walker) tree(id uint64, low, high []byte, depth int) {
 
 // bucket walks the bucket that a leaf entry of page id holds: a tree of its
 // own, or a small leaf page inside of the entry.
-func (w *walker) bucket(id uint64, e element, depth int) {
-	if len(e.value) < bucketHeader {
+func (w *walker) bucket(id uint64, e boltfile.Element, depth int) {
+	if len(e.Value) < boltfile.BucketHeader {
 		w.report("page %d: the header of a bucket is cut off", id)
 		return
 	}
-	if root := order.Uint64(e.value); root != 0 {
+	if root := boltfile.Order.Uint64(e.Value); root != 0 {
 		w.tree(root, nil, nil, depth+1)
 		return
 	}
-	inline := e.value[bucketHeader:]
-	if len(inline) < pageHeaderSize || order.Uint16(inline[8:]) != leafPage {
+	inline, ok := e.Inline(id)
+	if !ok {
 		w.report("page %d: a small bucket in it is damaged", id)
 		return
 	}
-	elems, err := elements(inline, leafPage, int(order.Uint16(inline[10:])))
+	elems, err := elements(&inline)
 	if err != nil {
 		w.report("page %d: a small bucket in it: %v", id, err)
 		return
@@ -139,21 +141,21 @@ func (w *walker) bucket(id uint64, e element, depth int) {
 		w.report("page %d: the keys of a small bucket in it are out of order", id)
 	}
 	for _, e := range elems {
-		if e.flags&bucketLeaf != 0 {
+		if e.Bucket {
 			w.report("page %d: a small bucket in it holds a bucket", id)
 		}
 	}
 }
 
-func ordered(elems []element, low, high []byte) bool {
+func ordered(elems []boltfile.Element, low, high []byte) bool {
 	for i, e := range elems {
-		if low != nil && (bytes.Compare(e.key, low) < 0 || i > 0 && bytes.Equal(e.key, low)) {
+		if low != nil && (bytes.Compare(e.Key, low) < 0 || i > 0 && bytes.Equal(e.Key, low)) {
 			return false
 		}
-		if high != nil && bytes.Compare(e.key, high) >= 0 {
+		if high != nil && bytes.Compare(e.Key, high) >= 0 {
 			return false
 		}
-		low = e.key
+		low = e.Key
 	}
 	return true
 }

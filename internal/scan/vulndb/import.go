@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/state/boltfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -103,7 +104,7 @@ func (st *stage) content(ctx context.Context, f *os.File, path string, signed bo
 		return st.archive(ctx, f, false)
 	case len(head) == 512 && string(head[257:262]) == "ustar":
 		return st.archive(ctx, f, true)
-	case len(head) >= 20 && order.Uint32(head[16:]) == boltMagic:
+	case boltfile.Begins(head):
 		k = Vulnerabilities
 	case bytes.HasPrefix(head, []byte("SQLite format 3\x00")):
 		k = Java

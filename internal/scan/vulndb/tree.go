@@ -3,40 +3,21 @@ package vulndb
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"strings"
 
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/state/boltfile"
 )
 
-// The little of bbolt's file format that is needed to prove a file before bbolt,
-// which trusts its file and maps it into memory, is let near it. Pages of the
-// file are read plainly, so a damaged one is an error and nothing worse. Source:
-// bbolt 1.5, internal/common/{meta,page,inode}.go; version 2, native byte order.
 const (
-	boltMagic      = 0xED0CDAED
-	boltVersion    = 2
-	pageHeaderSize = 16 // id uint64, flags uint16, count uint16, overflow uint32
-	metaSize       = 64 // magic, version, page size, flags uint32; root, sequence, freelist, high water mark, txid, checksum uint64
-	elementSize    = 16 // branch: pos, ksize uint32, page uint64; leaf: flags, pos, ksize, vsize uint32
-	bucketHeader   = 16 // root page, sequence uint64
-
-	branchPage   = 0x01
-	leafPage     = 0x02
-	freelistPage = 0x10
-	bucketLeaf   = 0x01 // flag of a leaf element that holds a bucket
-	noFreelist   = ^uint64(0)
-
-	minPageSize = 1024
-	maxPageSize = 1 << 24
-	maxDepth    = 64       // of a tree; with some hundred children a page, ten are out of reach
-	maxNesting  = 8        // of buckets; Trivy's has three
-	maxSpan     = 64 << 20 // bytes of one page with its overflow: one value
-	maxSources  = 10_000
+	maxDepth   = 64       // of a tree; with some hundred children a page, ten are out of reach
+	maxNesting = 8        // of buckets; Trivy's has three
+	maxSpan    = 64 << 20 // bytes of one page with its overflow: one value
+	maxSources = 10_000
 )
 
 // DamageError says where the file of a database is not what bbolt writes. It
@@ -70,22 +51,25 @@ type contents struct {
 // inspect reads every page of a bbolt file of size bytes and counts what is in
 // it. progress is told how many bytes of pages were read.
 func inspect(ctx context.Context, f io.ReaderAt, size int64, progress func(done int64)) (*contents, error) {
-	w := &walker{ctx: ctx, f: f, size: size, progress: progress, found: &contents{ecosystems: map[string]int{}}}
-	if err := w.header(); err != nil {
-		return nil, err
+	h, err := boltfile.ReadHeader(f, size)
+	switch {
+	case errors.Is(err, boltfile.ErrForeign):
+		return nil, failure.Errorf(failure.Untrustworthy, "this is no vulnerability database: it is no file of bbolt")
+	case err != nil:
+		return nil, &DamageError{-1, err.Error()}
 	}
-	w.used = make([]uint64, w.pages/64+1)
+	w := &walker{ctx: ctx, f: f, h: h, progress: progress, used: make([]uint64, h.Pages/64+1), found: &contents{ecosystems: map[string]int{}}}
 	w.take(0, 2)
-	if w.freelist != noFreelist { // Trivy's builder may leave it out
-		p, err := w.page(w.freelist, 0)
+	if h.Freelist != boltfile.NoFreelist { // Trivy's builder may leave it out
+		p, err := w.page(h.Freelist, 0)
 		if err != nil {
 			return nil, err
 		}
-		if p.flags != freelistPage {
-			return nil, damaged(p.id, "should be the list of free pages")
+		if p.Flags != boltfile.Freelist {
+			return nil, damaged(p.ID, "should be the list of free pages")
 		}
 	}
-	if err := w.tree(w.root, nil, nil, 0, 0); err != nil {
+	if err := w.tree(h.Root, nil, nil, 0, 0); err != nil {
 		return nil, err
 	}
 	return w.found, nil
@@ -95,70 +79,15 @@ func inspect(ctx context.Context, f io.ReaderAt, size int64, progress func(done 
 type walker struct {
 	ctx      context.Context
 	f        io.ReaderAt
-	size     int64
+	h        boltfile.Header
 	progress func(int64)
 	read     int64
 
-	pageSize              int64
-	root, freelist, pages uint64
-	used                  []uint64
-	buffers               [][]byte
+	used    []uint64
+	buffers [][]byte
 
 	top   string // the bucket at the top that it is in
 	found *contents
-}
-
-var order = binary.NativeEndian
-
-// header finds the newer valid one of the two meta pages.
-func (w *walker) header() error {
-	var best uint64
-	seen := false
-	try := func(off int64) {
-		var b [pageHeaderSize + metaSize]byte
-		if _, err := w.f.ReadAt(b[:], off); err != nil {
-			return
-		}
-		m := b[pageHeaderSize:]
-		if order.Uint32(m) != boltMagic {
-			return
-		}
-		seen = true
-		sum := fnv.New64a()
-		sum.Write(m[:metaSize-8])
-		ps, txid := int64(order.Uint32(m[8:])), order.Uint64(m[48:])
-		switch {
-		case order.Uint32(m[4:]) != boltVersion || order.Uint64(m[56:]) != sum.Sum64():
-		case ps < minPageSize || ps > maxPageSize || ps&(ps-1) != 0 || off != 0 && off != ps:
-		case w.pageSize == 0 || txid > best:
-			best, w.pageSize = txid, ps
-			w.root, w.freelist, w.pages = order.Uint64(m[16:]), order.Uint64(m[32:]), order.Uint64(m[40:])
-		}
-	}
-	try(0)
-	for off := int64(minPageSize); off <= maxPageSize && off < w.size; off *= 2 {
-		if w.pageSize == 0 || off == w.pageSize {
-			try(off)
-		}
-	}
-	switch {
-	case w.pageSize == 0 && seen:
-		return &DamageError{-1, "neither of its two meta pages is valid"}
-	case w.pageSize == 0:
-		return failure.Errorf(failure.Untrustworthy, "this is no vulnerability database: it is no file of bbolt")
-	case w.pages > uint64(w.size/w.pageSize):
-		return &DamageError{-1, fmt.Sprintf("it is cut off: %d bytes of %d are there", w.size, int64(w.pages)*w.pageSize)}
-	case w.root < 2 || w.root >= w.pages || w.freelist != noFreelist && (w.freelist < 2 || w.freelist >= w.pages):
-		return &DamageError{-1, "its meta page points outside of the file"}
-	}
-	return nil
-}
-
-type page struct {
-	id    uint64
-	flags uint16
-	count int
-	data  []byte // with the header and the overflow
 }
 
 // take notes n pages as used, and reports whether they were free.
@@ -173,69 +102,43 @@ func (w *walker) take(id, n uint64) bool {
 }
 
 // page reads a page and its overflow into the buffer of a level.
-func (w *walker) page(id uint64, level int) (page, error) {
+func (w *walker) page(id uint64, level int) (p boltfile.Page, err error) {
 	if err := context.Cause(w.ctx); err != nil {
-		return page{}, err
+		return p, err
 	}
-	if id < 2 || id >= w.pages {
-		return page{}, damaged(id, "is outside of the file")
+	if id < 2 || id >= w.h.Pages {
+		return p, damaged(id, "is outside of the file")
 	}
 	for len(w.buffers) <= level {
-		w.buffers = append(w.buffers, make([]byte, w.pageSize))
+		w.buffers = append(w.buffers, make([]byte, w.h.PageSize))
 	}
-	b := w.buffers[level][:w.pageSize]
-	if _, err := w.f.ReadAt(b, int64(id)*w.pageSize); err != nil {
-		return page{}, fmt.Errorf("read page %d of the database: %w", id, err)
+	b := w.buffers[level][:w.h.PageSize]
+	if _, err := w.f.ReadAt(b, int64(id)*w.h.PageSize); err != nil {
+		return p, fmt.Errorf("read page %d of the database: %w", id, err)
 	}
-	p := page{id: id, flags: order.Uint16(b[8:]), count: int(order.Uint16(b[10:]))}
-	overflow := uint64(order.Uint32(b[12:]))
+	p = boltfile.DecodePage(b)
 	switch {
-	case order.Uint64(b) != id:
-		return page{}, damaged(id, "calls itself page %d", order.Uint64(b))
-	case overflow >= w.pages-id || overflow > maxSpan/uint64(w.pageSize) && p.flags != freelistPage:
-		return page{}, damaged(id, "reaches beyond the file or its limit: %d pages", overflow)
-	case !w.take(id, overflow+1):
-		return page{}, damaged(id, "is used twice")
+	case p.ID != id:
+		return p, damaged(id, "calls itself page %d", p.ID)
+	case p.Overflow >= w.h.Pages-id || p.Overflow > maxSpan/uint64(w.h.PageSize) && p.Flags != boltfile.Freelist:
+		return p, damaged(id, "reaches beyond the file or its limit: %d pages", p.Overflow)
+	case !w.take(id, p.Overflow+1):
+		return p, damaged(id, "is used twice")
 	}
-	if overflow > 0 && p.flags != freelistPage {
-		whole := int64(overflow+1) * w.pageSize
+	if p.Overflow > 0 && p.Flags != boltfile.Freelist {
+		whole := int64(p.Overflow+1) * w.h.PageSize
 		if int64(cap(w.buffers[level])) < whole {
 			w.buffers[level] = make([]byte, whole)
 		}
 		b = w.buffers[level][:whole]
-		if _, err := w.f.ReadAt(b, int64(id)*w.pageSize); err != nil {
-			return page{}, fmt.Errorf("read page %d of the database: %w", id, err)
+		if _, err := w.f.ReadAt(b, int64(id)*w.h.PageSize); err != nil {
+			return p, fmt.Errorf("read page %d of the database: %w", id, err)
 		}
 	}
-	p.data = b
-	w.read += int64(overflow+1) * w.pageSize
+	p.Data = b
+	w.read += int64(p.Overflow+1) * w.h.PageSize
 	w.progress(w.read)
 	return p, nil
-}
-
-type element struct {
-	flags      uint32
-	key, value []byte // value: of a leaf
-	child      uint64 // of a branch
-}
-
-// element decodes one entry of a branch or leaf page.
-func (p *page) element(i int) (e element, err error) {
-	at := pageHeaderSize + i*elementSize
-	b := p.data[at : at+elementSize]
-	var pos, ksize, vsize uint64
-	if p.flags == branchPage {
-		pos, ksize, e.child = uint64(order.Uint32(b)), uint64(order.Uint32(b[4:])), order.Uint64(b[8:])
-	} else {
-		e.flags = order.Uint32(b)
-		pos, ksize, vsize = uint64(order.Uint32(b[4:])), uint64(order.Uint32(b[8:])), uint64(order.Uint32(b[12:]))
-	}
-	from := uint64(at) + pos
-	if pos < elementSize || from+ksize+vsize > uint64(len(p.data)) {
-		return e, damaged(p.id, "entry %d reaches beyond it", i)
-	}
-	e.key, e.value = p.data[from:from+ksize], p.data[from+ksize:from+ksize+vsize]
-	return e, nil
 }
 
 // tree walks the tree below a page, whose keys are at least low and below high,
@@ -248,44 +151,44 @@ func (w *walker) tree(id uint64, low, high []byte, level, nesting int) error {
 	if err != nil {
 		return err
 	}
-	if p.flags != branchPage && p.flags != leafPage {
-		return damaged(id, "is of the wrong type %#x", p.flags)
+	if p.Flags != boltfile.Branch && p.Flags != boltfile.Leaf {
+		return damaged(id, "is of the wrong type %#x", p.Flags)
 	}
 	return w.entries(&p, low, high, level, nesting)
 }
 
 // entries walks the entries of a page, or of a small bucket within one.
-func (w *walker) entries(p *page, low, high []byte, level, nesting int) error {
-	if pageHeaderSize+p.count*elementSize > len(p.data) {
-		return damaged(p.id, "%d entries do not fit into it", p.count)
+func (w *walker) entries(p *boltfile.Page, low, high []byte, level, nesting int) error {
+	if err := p.Fits(); err != nil {
+		return damaged(p.ID, "%v", err)
 	}
-	if p.flags == branchPage && p.count == 0 {
-		return damaged(p.id, "is a branch without children")
+	if p.Flags == boltfile.Branch && p.Count == 0 {
+		return damaged(p.ID, "is a branch without children")
 	}
-	var next element
+	var next boltfile.Element
 	var err error
-	if p.count > 0 {
-		if next, err = p.element(0); err != nil {
-			return err
+	if p.Count > 0 {
+		if next, err = p.Element(0); err != nil {
+			return damaged(p.ID, "%v", err)
 		}
 	}
-	for i := range p.count {
+	for i := range p.Count {
 		e := next
-		if low != nil && (bytes.Compare(e.key, low) < 0 || i > 0 && bytes.Equal(e.key, low)) || high != nil && bytes.Compare(e.key, high) >= 0 {
-			return damaged(p.id, "its keys are out of order")
+		if low != nil && (bytes.Compare(e.Key, low) < 0 || i > 0 && bytes.Equal(e.Key, low)) || high != nil && bytes.Compare(e.Key, high) >= 0 {
+			return damaged(p.ID, "its keys are out of order")
 		}
-		low = e.key
+		low = e.Key
 		until := high
-		if i+1 < p.count {
-			if next, err = p.element(i + 1); err != nil {
-				return err
+		if i+1 < p.Count {
+			if next, err = p.Element(i + 1); err != nil {
+				return damaged(p.ID, "%v", err)
 			}
-			until = next.key
+			until = next.Key
 		}
 		switch {
-		case p.flags == branchPage:
-			err = w.tree(e.child, e.key, until, level+1, nesting)
-		case e.flags&bucketLeaf != 0:
+		case p.Flags == boltfile.Branch:
+			err = w.tree(e.Child, e.Key, until, level+1, nesting)
+		case e.Bucket:
 			err = w.bucket(p, e, level, nesting)
 		default:
 			err = w.value(p, e, nesting)
@@ -298,26 +201,25 @@ func (w *walker) entries(p *page, low, high []byte, level, nesting int) error {
 }
 
 // bucket walks a bucket: a tree of its own, or a small leaf page within the entry.
-func (w *walker) bucket(p *page, e element, level, nesting int) error {
-	if len(e.value) < bucketHeader || nesting >= maxNesting {
-		return damaged(p.id, "the header of a bucket is cut off, or buckets are too deep")
+func (w *walker) bucket(p *boltfile.Page, e boltfile.Element, level, nesting int) error {
+	if len(e.Value) < boltfile.BucketHeader || nesting >= maxNesting {
+		return damaged(p.ID, "the header of a bucket is cut off, or buckets are too deep")
 	}
 	if nesting == 0 {
-		w.top = string(e.key)
+		w.top = string(e.Key)
 	}
-	if root := order.Uint64(e.value); root != 0 {
+	if root := boltfile.Order.Uint64(e.Value); root != 0 {
 		return w.tree(root, nil, nil, level+1, nesting+1)
 	}
-	inline := e.value[bucketHeader:]
-	if len(inline) < pageHeaderSize || order.Uint16(inline[8:]) != leafPage {
-		return damaged(p.id, "a small bucket in it is damaged")
+	inline, ok := e.Inline(p.ID)
+	if !ok {
+		return damaged(p.ID, "a small bucket in it is damaged")
 	}
-	small := &page{id: p.id, flags: leafPage, count: int(order.Uint16(inline[10:])), data: inline}
-	return w.entries(small, nil, nil, level, nesting+1)
+	return w.entries(&inline, nil, nil, level, nesting+1)
 }
 
 // value counts a value by the bucket that it lies in.
-func (w *walker) value(p *page, e element, nesting int) error {
+func (w *walker) value(p *boltfile.Page, e boltfile.Element, nesting int) error {
 	if nesting == 0 {
 		return nil // in no bucket: nothing of Trivy's
 	}
@@ -326,13 +228,13 @@ func (w *walker) value(p *page, e element, nesting int) error {
 		w.found.vulnerabilities++
 	case "data-source":
 		if len(w.found.sources) == maxSources {
-			return damaged(p.id, "there are more than %d sources", maxSources)
+			return damaged(p.ID, "there are more than %d sources", maxSources)
 		}
 		var d struct{ ID, Name, URL string }
-		if err := json.Unmarshal(e.value, &d); err != nil {
-			return damaged(p.id, "the source %.60q is no JSON: %v", e.key, err)
+		if err := json.Unmarshal(e.Value, &d); err != nil {
+			return damaged(p.ID, "the source %.60q is no JSON: %v", e.Key, err)
 		}
-		w.found.sources = append(w.found.sources, DataSource{string(e.key), d.ID, d.Name, d.URL})
+		w.found.sources = append(w.found.sources, DataSource{string(e.Key), d.ID, d.Name, d.URL})
 		return nil
 	case "Red Hat CPE", "advisory-detail", "vulnerability-detail", "vulnerability-id", "trivy", "":
 		return nil // tables beside advisories, and what builders leave
@@ -344,8 +246,8 @@ func (w *walker) value(p *page, e element, nesting int) error {
 		w.found.ecosystems[ecosystem]++
 		w.found.advisories++
 	}
-	if v := bytes.TrimSpace(e.value); len(v) < 2 || v[0] != '{' || v[len(v)-1] != '}' {
-		return damaged(p.id, "what is said of %.60q is no JSON", e.key)
+	if v := bytes.TrimSpace(e.Value); len(v) < 2 || v[0] != '{' || v[len(v)-1] != '}' {
+		return damaged(p.ID, "what is said of %.60q is no JSON", e.Key)
 	}
 	return nil
 }
