@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"strings"
 
 	"github.com/mobileops/mobileops/internal/failure"
 )
@@ -62,25 +61,11 @@ type Error struct {
 	Err  error  // the cause, or nil
 }
 
-func (e *Error) Error() string {
-	s := e.Msg
-	if e.Err != nil {
-		s = strings.TrimPrefix(s+": "+e.Err.Error(), ": ")
-	}
-	if e.Hint != "" {
-		s += " (" + e.Hint + ")"
-	}
-	return s
-}
+func (e *Error) Error() string { return e.Unwrap().Error() }
 
-// Unwrap gives the kind to package failure, and the cause to whoever looks for
-// it.
-func (e *Error) Unwrap() []error {
-	list := []error{&failure.Error{Kind: e.Code.kind(), Msg: e.Msg, Hint: e.Hint}}
-	if e.Err != nil {
-		list = append(list, e.Err)
-	}
-	return list
+// Unwrap is the same as a failure, of the kind that the code has.
+func (e *Error) Unwrap() error {
+	return &failure.Error{Kind: e.Code.kind(), Msg: e.Msg, Hint: e.Hint, Err: e.Err}
 }
 
 // CodeOf returns the code of err, or "" when it is not one of this package.
