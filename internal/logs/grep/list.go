@@ -43,7 +43,8 @@ type file struct {
 	parts  atomic.Int64
 	opened sync.Once
 	f      *os.File
-	kind   content
+	packed bool // it is compressed
+	binary bool
 	err    error
 }
 

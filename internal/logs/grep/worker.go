@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/mobileops/mobileops/internal/logs/match"
+	"github.com/mobileops/mobileops/internal/logs/packed"
 )
 
 // bufferBytes is how much is read at once: it is searched while it is still in
@@ -106,20 +107,20 @@ func (w *worker) part() error {
 func (w *worker) whole(r io.Reader, stream bool) error {
 	enough := headBytes
 	if stream {
-		enough = sniffBytes
+		enough = packed.Sniffed
 	}
 	head, err := w.readHead(r, enough)
-	kind := sniff(head)
-	if kind == contentText || kind == contentBinary {
-		w.binary = kind == contentBinary && !w.s.Text
+	how := packed.How(head)
+	if how == "" {
+		w.binary = binary(head) && !w.s.Text
 		w.stream = stream
 		return w.scan(&pushedBack{head, err, r}, 0, -1)
 	}
-	text, release, err := unpack(&pushedBack{bytes.Clone(head), err, r}, kind)
+	text, err := packed.Open(&pushedBack{bytes.Clone(head), err, r}, how, maxDictionary)
 	if err == nil {
-		defer release()
+		defer text.Close()
 		head, err = w.readHead(text, headBytes)
-		w.binary = bytes.IndexByte(head, 0) >= 0 && !w.s.Text
+		w.binary = binary(head) && !w.s.Text
 		err = w.scan(&pushedBack{head, err, text}, 0, -1)
 	}
 	if err != nil && !errors.Is(err, errStop) && !errors.Is(err, context.Canceled) {
@@ -180,7 +181,7 @@ func (w *worker) divided() error {
 		if head, f.err = w.readHead(io.NewSectionReader(f.f, 0, headBytes), headBytes); f.err == io.EOF {
 			f.err = nil
 		}
-		f.kind = sniff(head)
+		f.packed, f.binary = packed.How(head) != "", binary(head)
 	})
 	defer func() {
 		if f.parts.Add(-1) == 0 && f.f != nil {
@@ -190,7 +191,7 @@ func (w *worker) divided() error {
 	if f.err != nil {
 		return cause(f.err)
 	}
-	if f.kind != contentText && f.kind != contentBinary {
+	if f.packed {
 		p.opened = true
 		if p.off > 0 {
 			return nil // the first part has it all
@@ -198,7 +199,7 @@ func (w *worker) divided() error {
 		return w.whole(io.NewSectionReader(f.f, 0, 1<<62), false)
 	}
 	p.opened = true
-	w.binary = f.kind == contentBinary && !w.s.Text
+	w.binary = f.binary && !w.s.Text
 	from := max(0, p.off-1)
 	return w.scan(io.NewSectionReader(f.f, from, 1<<62), p.off, p.end)
 }

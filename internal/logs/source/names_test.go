@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mobileops/mobileops/internal/logs/packed"
 )
 
 func TestStem(t *testing.T) {
@@ -126,7 +128,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte{0xfd, '7', 'z', 'X', 'Z', 0, 0, 4})
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x24, 1, 9, 0, 0, 'a'})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if p := packing(b); p != "" {
+		if p := packed.How(b); p != "" {
 			if u, err := unpack(strings.NewReader(string(b)), p); err == nil {
 				u.skip(1 << 20)
 				u.close()

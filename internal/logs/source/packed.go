@@ -1,16 +1,13 @@
 package source
 
 import (
-	"bufio"
-	"bytes"
 	"compress/bzip2"
 	"errors"
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/logs/packed"
 )
 
 // maxDictionary is the memory that a compressed file may ask for: xz -9 and
@@ -28,62 +25,28 @@ const (
 // a log can.
 var ErrExpands = failure.New(failure.Incomplete, "the compressed file grows beyond all measure")
 
-// packing returns how a file is compressed by its first bytes; "" when it is
-// not. RFC 1952, RFC 8878, the .xz file format 1.2, and bzip2's manual.
-func packing(head []byte) string {
-	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}):
-		return "gzip"
-	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-		return "xz"
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		return "zstd"
-	case len(head) >= 10 && string(head[:3]) == "BZh" && head[3] >= '1' && head[3] <= '9' &&
-		(string(head[4:10]) == "1AY&SY" || string(head[4:10]) == "\x17\x72\x45\x38\x50\x90"):
-		return "bzip2"
-	}
-	return ""
-}
-
 // unpacker reads a compressed file from its beginning.
 type unpacker struct {
-	r     io.Reader
-	close func()
-	in    *countingReader
-	out   int64
-	end   bool
+	r   io.ReadCloser
+	in  *countingReader
+	out int64
+	end bool
 }
 
 // ended reports whether the content was read to its end.
 func (u *unpacker) ended() bool { return u.end }
 
-// unpack begins to read a file that is compressed as packing said.
-func unpack(f io.ReaderAt, packed string) (*unpacker, error) {
-	c := &countingReader{r: io.NewSectionReader(f, 0, 1<<62)}
-	in := bufio.NewReaderSize(c, 64<<10)
-	u := &unpacker{close: func() {}, in: c}
-	var err error
-	switch packed {
-	case "gzip":
-		u.r, err = gzip.NewReader(in)
-	case "xz":
-		u.r = newXZ(in)
-	case "zstd":
-		var z *zstd.Decoder
-		z, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxDictionary))
-		if err == nil {
-			u.r, u.close = z, z.Close
-		}
-	case "bzip2":
-		u.r = bzip2.NewReader(in)
-	default:
-		err = fmt.Errorf("compression %q is not known", packed)
-	}
+// unpack begins to read a file that is compressed as packed.How said.
+func unpack(f io.ReaderAt, how string) (*unpacker, error) {
+	in := &countingReader{r: io.NewSectionReader(f, 0, 1<<62)}
+	r, err := packed.Open(in, how, maxDictionary)
 	if err != nil {
 		return nil, unfinished(err)
 	}
-	return u, nil
+	return &unpacker{r: r, in: in}, nil
 }
+
+func (u *unpacker) close() { _ = u.r.Close() }
 
 func (u *unpacker) Read(b []byte) (int, error) {
 	n, err := u.r.Read(b)

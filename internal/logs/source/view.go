@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"unicode/utf8"
+
+	"github.com/mobileops/mobileops/internal/logs/packed"
 )
 
 // view is a look into a file whose identity is not known yet.
@@ -34,7 +36,7 @@ func (t *tree) view(c *candidate) (*view, error) {
 		f.Close()
 		return nil, err
 	}
-	if v.packed = packing(raw); v.packed == "" {
+	if v.packed = packed.How(raw); v.packed == "" {
 		v.head = raw
 		return v, nil
 	}

@@ -1,9 +1,10 @@
-package source
+package packed
 
 import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"os/exec"
@@ -27,8 +28,17 @@ func compress(t testing.TB, b []byte, command string) []byte {
 	return out
 }
 
+// numbered is some text that shrinks as logs do.
+func numbered(from, to int) string {
+	var b strings.Builder
+	for i := from; i < to; i++ {
+		fmt.Fprintf(&b, "2026-11-22T06:%02d:%02d.%03dZ app[77]: line number %d of the test\n", i/60000%60, i/1000%60, i%1000, i)
+	}
+	return b.String()
+}
+
 func unxz(b []byte) ([]byte, error) {
-	return io.ReadAll(newXZ(bufio.NewReader(bytes.NewReader(b))))
+	return io.ReadAll(newXZ(bufio.NewReader(bytes.NewReader(b)), 128<<20))
 }
 
 func TestXZ(t *testing.T) {

@@ -1,4 +1,4 @@
-package source
+package packed
 
 import (
 	"bufio"
@@ -17,11 +17,12 @@ import (
 
 // xzReader reads the .xz file format, version 1.2.1 (tukaani.org/xz), with the
 // filter LZMA2: streams of blocks, each with a header that says how much memory
-// it takes. What takes more than maxDictionary is refused before it is taken,
+// it takes. What takes more than is allowed is refused before it is taken,
 // in whichever block; that is why the container is read here. The index at the
 // end of a stream, which says once more what was found, is passed over.
 type xzReader struct {
 	in    counted
+	most  uint64    // bytes that a dictionary may have
 	check byte      // kind of the check of blocks
 	block io.Reader // content of the current block; nil: between blocks
 	begin int64     // of its compressed bytes
@@ -52,7 +53,9 @@ func (c *counted) ReadByte() (byte, error) {
 
 var errXZ = errors.New("it is no sound xz file")
 
-func newXZ(in *bufio.Reader) *xzReader { return &xzReader{in: counted{r: in}} }
+func newXZ(in *bufio.Reader, maxDictionary uint64) *xzReader {
+	return &xzReader{in: counted{r: in}, most: maxDictionary}
+}
 
 func (x *xzReader) Read(b []byte) (int, error) {
 	for x.err == nil && len(b) > 0 {
@@ -154,8 +157,8 @@ func (x *xzReader) beginBlock(h []byte) error {
 		return fmt.Errorf("%w: a dictionary of no size", errXZ)
 	}
 	size := uint64(2|bits&1) << (bits/2 + 11)
-	if bits == 40 || size > maxDictionary {
-		return fmt.Errorf("its dictionary is larger than %d MiB", maxDictionary>>20)
+	if bits == 40 || size > x.most {
+		return fmt.Errorf("its dictionary is larger than %d MiB (unpack it with xz)", x.most>>20)
 	}
 	x.begin = x.in.n
 	r, err := lzma.Reader2Config{DictCap: int(size)}.NewReader2(&x.in)
