@@ -137,6 +137,11 @@ func runIsolate(ctx context.Context, a *app.App, o *isolateOptions) error {
 	if len(r.Prepared.Allowed()) == 0 {
 		a.Streams.Notice("mobileops: network isolate: nobody may talk with this host now: the console remains")
 	}
+	for _, p := range r.Prepared.Allowed() {
+		if p.Prefix.Bits() == 0 && p.First == 0 {
+			a.Streams.Notice("mobileops: network isolate: all of %s is allowed (%s), so nothing of it is cut", family(p.Prefix.Addr()), p.Why)
+		}
+	}
 	if s := r.Prepared.Session(); s != nil && !s.Seen() {
 		a.Streams.Notice("mobileops: network isolate: %s names %s, from where there is no connection now: it may come back", s.From, s.Peer)
 	}

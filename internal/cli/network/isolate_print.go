@@ -147,6 +147,14 @@ func printIsolated(s *ui.Streams, r *isolation.Result) error {
 	return err
 }
 
+// family is what an operator calls the family of an address.
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
 // line writes a name and a value, aligned, and folded where a terminal is narrow.
 func line(s *ui.Streams, name, value string) {
 	value = ui.Escape(value)
