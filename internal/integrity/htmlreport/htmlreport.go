@@ -22,6 +22,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/mobileops/mobileops/internal/finding/export"
 	"github.com/mobileops/mobileops/internal/integrity"
 )
 
@@ -74,6 +75,7 @@ func Write(w io.Writer, p *Page) error {
 	if err != nil {
 		return err
 	}
+	style = export.PageStyle(style)
 	hash := sha256.Sum256(style)
 	v := newView(p)
 	v.Style = template.CSS(style)

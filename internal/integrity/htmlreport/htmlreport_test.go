@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mobileops/mobileops/internal/finding"
+	"github.com/mobileops/mobileops/internal/finding/export"
 	"github.com/mobileops/mobileops/internal/integrity"
 	"github.com/mobileops/mobileops/internal/integrity/baseline"
 	"github.com/mobileops/mobileops/internal/integrity/facts"
@@ -359,13 +360,13 @@ func TestContrast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots := regexp.MustCompile(`(?s):root \{(.*?)\}`).FindAllStringSubmatch(string(style), -1)
-	if len(roots) != 3 {
+	roots := regexp.MustCompile(`(?s):root \{(.*?)\}`).FindAllStringSubmatch(string(export.PageStyle(style)), -1)
+	if len(roots) != 6 { // those of all pages, then those of this one
 		t.Fatalf("%d schemes", len(roots))
 	}
-	for i, root := range roots {
+	for i := range 3 {
 		colors := map[string][3]float64{}
-		for _, m := range regexp.MustCompile(`--([a-z0-9-]+): (#[0-9a-f]{6})`).FindAllStringSubmatch(root[1], -1) {
+		for _, m := range regexp.MustCompile(`--([a-z0-9-]+): (#[0-9a-f]{6})`).FindAllStringSubmatch(roots[i][1]+roots[3+i][1], -1) {
 			colors[m[1]] = linear(t, m[2])
 		}
 		for _, pair := range [][2]string{

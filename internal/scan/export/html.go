@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"html/template"
 	"io"
+
+	"github.com/mobileops/mobileops/internal/finding/export"
 )
 
 // Limits of a page. What is beyond them is counted on it.
@@ -33,25 +35,25 @@ var files embed.FS
 // What each item is about is folded and laid out only when it is looked at, so
 // that a page of ten thousand opens at once. Further ones are counted on it.
 func HTML(w io.Writer, d *Document) error {
-	read := func(name string) (string, string, error) {
-		b, err := files.ReadFile(name)
-		hash := sha256.Sum256(b)
-		return string(b), "'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'", err
+	hash := func(b []byte) string {
+		sum := sha256.Sum256(b)
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	}
 	page, err := template.ParseFS(files, "page.tmpl")
 	if err != nil {
 		return err
 	}
 	v := newView(d)
-	style, styleHash, err := read("style.css")
+	style, err := files.ReadFile("style.css")
 	if err != nil {
 		return err
 	}
-	script, scriptHash, err := read("page.js")
+	script, err := files.ReadFile("page.js")
 	if err != nil {
 		return err
 	}
-	v.Style, v.StyleHash, v.Script, v.ScriptHash = template.CSS(style), styleHash, template.JS(script), scriptHash
+	style = export.PageStyle(style)
+	v.Style, v.StyleHash, v.Script, v.ScriptHash = template.CSS(style), hash(style), template.JS(script), hash(script)
 	out := bufio.NewWriterSize(w, 64<<10)
 	if err := page.Execute(out, v); err != nil {
 		return err
