@@ -5,10 +5,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"path"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -98,39 +96,15 @@ func checkRefusal(t *testing.T, err error) bool {
 
 func checkPromises(t *testing.T, e *told) {
 	t.Helper()
-	if e.Name == "" || path.Clean(e.Name) != e.Name || path.IsAbs(e.Name) || e.Name == ".." || strings.HasPrefix(e.Name, "../") || !utf8.ValidString(e.Name) || strings.ContainsAny(e.Name, "\x00\n\\") {
-		t.Errorf("the name %q", e.Name)
+	if err := rawtar.Broken(e.Name, e.Link, e.Kind == Symlink, e.ModTime); err != nil {
+		t.Error(err)
 	}
 	if e.Mode&^0o777 != 0 {
 		t.Errorf("%q: mode %o", e.Name, e.Mode)
 	}
-	switch e.Kind {
-	case Symlink:
-		to := path.Join(path.Dir(e.Name), e.Link)
-		if path.IsAbs(e.Link) || to == ".." || strings.HasPrefix(to, "../") || hasParentAfterName(e.Link) {
-			t.Errorf("%q points to %q", e.Name, e.Link)
-		}
-	case File, Dir:
-		if e.Link != "" {
-			t.Errorf("%q has a target", e.Name)
-		}
-	default:
+	if e.Kind != Symlink && e.Kind != File && e.Kind != Dir {
 		t.Errorf("%q: kind %v", e.Name, e.Kind)
 	}
-	if e.ModTime.Unix() < 0 || e.ModTime.Year() > 9999 {
-		t.Errorf("%q: %v", e.Name, e.ModTime)
-	}
-}
-
-func hasParentAfterName(link string) bool {
-	name := false
-	for part := range strings.SplitSeq(link, "/") {
-		if part == ".." && name {
-			return true
-		}
-		name = name || part != "" && part != "." && part != ".."
-	}
-	return false
 }
 
 // compareWithStandardLibrary reads an archive that was accepted with

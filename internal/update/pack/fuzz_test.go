@@ -3,10 +3,8 @@ package pack
 import (
 	"bytes"
 	"errors"
-	"path"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/mobileops/mobileops/internal/archive"
 	"github.com/mobileops/mobileops/internal/archive/rawtar"
@@ -69,8 +67,8 @@ func checkRefusal(t *testing.T, err error) bool {
 
 func checkPromises(t *testing.T, m *Manifest, e *told) {
 	t.Helper()
-	if e.Name == "" || path.Clean(e.Name) != e.Name || path.IsAbs(e.Name) || e.Name == ".." || strings.HasPrefix(e.Name, "../") || !utf8.ValidString(e.Name) || strings.ContainsAny(e.Name, "\x00\n\\") {
-		t.Errorf("the name %q", e.Name)
+	if err := rawtar.Broken(e.Name, e.Link, e.Kind == archive.Symlink, e.ModTime); err != nil {
+		t.Error(err)
 	}
 	if e.Meta != (e.Name == MetaDir || strings.HasPrefix(e.Name, MetaDir+"/")) {
 		t.Errorf("%q, meta %v", e.Name, e.Meta)
@@ -78,33 +76,9 @@ func checkPromises(t *testing.T, m *Manifest, e *told) {
 	if e.Mode&^0o777 != 0 && (e.Kind != archive.File || m.setID(e.Name) != e.Mode) {
 		t.Errorf("%q: mode %o", e.Name, e.Mode)
 	}
-	switch e.Kind {
-	case archive.Symlink:
-		to := path.Join(path.Dir(e.Name), e.Link)
-		if path.IsAbs(e.Link) || to == ".." || strings.HasPrefix(to, "../") || hasParentAfterName(e.Link) {
-			t.Errorf("%q points to %q", e.Name, e.Link)
-		}
-	case archive.File, archive.Dir:
-		if e.Link != "" {
-			t.Errorf("%q has a target", e.Name)
-		}
-	default:
+	if e.Kind != archive.Symlink && e.Kind != archive.File && e.Kind != archive.Dir {
 		t.Errorf("%q: kind %v", e.Name, e.Kind)
 	}
-	if e.ModTime.Unix() < 0 || e.ModTime.Year() > 9999 {
-		t.Errorf("%q: %v", e.Name, e.ModTime)
-	}
-}
-
-func hasParentAfterName(link string) bool {
-	name := false
-	for part := range strings.SplitSeq(link, "/") {
-		if part == ".." && name {
-			return true
-		}
-		name = name || part != "" && part != "." && part != ".."
-	}
-	return false
 }
 
 // FuzzManifest reads manifests. One that is accepted is written and read

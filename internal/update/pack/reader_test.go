@@ -14,24 +14,16 @@ import (
 	"github.com/mobileops/mobileops/internal/archive/rawtar"
 )
 
-// TestEntriesAreToldAsTheyAre: what headers of all formats say.
+// TestEntriesAreToldAsTheyAre: the manifest and its directory, and what else an entry
+// of a package can be; what headers of all formats say is shown for package archive.
 func TestEntriesAreToldAsTheyAre(t *testing.T) {
-	deep := strings.Repeat("directory-with-a-long-name/", 6) + "file"
 	unpacked := rawtar.Archive(
 		rawtar.Dir("./"), rawtar.Dir(".mobileops/"),
 		manifestEntry("name: platform\nversion: 2.4.1\nsetuid: [{path: bin/ping, mode: \"4755\"}]\ndata: [var]\nhooks: {before: {command: [.mobileops/hooks/before, now]}}\n"),
 		rawtar.Entry{Name: ".mobileops/hooks/before", Body: "#!/bin/sh\n", Mode: 0o755},
-		rawtar.Entry{Name: "./bin/ping", Body: rawtar.Hello, Mode: 0o4755},
-		rawtar.Symlink("bin/p", "ping"), rawtar.Symlink("bin/q", "../lib/./x//y/"), rawtar.Symlink("here", "."), rawtar.Symlink("bin/root", ".."),
+		rawtar.Entry{Name: "./bin/ping", Body: rawtar.Hello, Mode: 0o4755}, rawtar.Symlink("bin/p", "ping"),
 		rawtar.Dir("bin/"), // after what is in it
-		rawtar.Entry{Name: "tmp", Type: '5', Mode: 0o1777}, rawtar.Entry{Name: "old/", Old: true, Mode: 0o700}, rawtar.Entry{Name: "oldfile", Old: true, Magic: strings.Repeat("\x00", 8)},
-		rawtar.Entry{Name: "file", Prefix: "d/" + strings.Repeat("p", 140), Body: "x"},
-		rawtar.Pax("path", deep, "size", "3", "mtime", "1500000000.25", "atime", "1", "SCHILY.ino", "7"), rawtar.Entry{Name: "short", Size: "77777777777\x00", Body: "abc"},
-		rawtar.OldGNU(rawtar.Entry{Name: "././@LongLink", Type: 'L', Body: deep + "2\x00"}), rawtar.OldGNU(rawtar.Entry{Name: "x", Body: "y", Size: rawtar.Base256(1), ModTime: rawtar.Base256(1 << 40)}),
-		rawtar.Entry{Name: "past", ModTime: strings.Repeat("\xff", 12)},
-		rawtar.PaxOf('g', "comment", "0123456789abcdef"),
-		rawtar.Pax("mtime", "-1.5"), rawtar.File("name with space. "), rawtar.Entry{Name: "mode", Mode: 0o100640},
-		rawtar.Symlink("var/here", "there/../x"[:5]), rawtar.File("übung/ß"),
+		rawtar.Entry{Name: "tmp", Type: '5', Mode: 0o1777}, rawtar.Symlink("var/here", "there"), rawtar.File("übung/ß"),
 	)
 	for how, data := range map[string][]byte{"gzip": rawtar.Gzip(unpacked), "zstd": rawtar.Zstd(append(unpacked, make([]byte, 9<<10)...))} {
 		m, all, err := readPackage(t, data, archive.Limits{})
@@ -60,19 +52,8 @@ func TestEntriesAreToldAsTheyAre(t *testing.T) {
 			".mobileops/hooks/before file 755 " + usual + ` meta "#!/bin/sh\n"`,
 			"bin/ping file 4755 " + usual + ` "hello, world\n"`,
 			"bin/p symlink 777 " + usual + " -> ping",
-			"bin/q symlink 777 " + usual + " -> ../lib/./x//y/",
-			"here symlink 777 " + usual + " -> .",
-			"bin/root symlink 777 " + usual + " -> ..",
 			"bin directory 755 " + usual,
 			"tmp directory 775 " + usual,
-			"old directory 700 " + usual,
-			"oldfile file 644 " + usual + ` ""`,
-			"d/" + strings.Repeat("p", 140) + "/file file 644 " + usual + ` "x"`,
-			deep + ` file 644 1500000000 "abc"`,
-			deep + `2 file 644 253402300799 "y"`,
-			`past file 644 0 ""`,
-			`name with space.  file 644 0 "hello, world\n"`,
-			"mode file 640 " + usual + ` ""`,
 			"var/here symlink 777 " + usual + " -> there",
 			"übung/ß file 644 " + usual + ` "hello, world\n"`,
 		}
