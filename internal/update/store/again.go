@@ -85,25 +85,33 @@ func (t *Session) catchUp(ctx context.Context, g *Generation, now time.Time) (ch
 	return true, s.rewrite()
 }
 
-// configTimes returns when each file of configuration of the base changed last,
-// by what the merge has read.
-func (s *stage) configTimes() map[string]stamp {
+// lastChanges returns when everything of the base changed last that could make what
+// was staged out of date: the files of configuration, as the merge has read them,
+// and the directories, in which files of no package come and go.
+func (s *stage) lastChanges() map[string]stamp {
 	m := map[string]stamp{}
+	if s.base.dir == nil {
+		return m
+	}
+	m[s.base.tree] = s.base.root
 	for p := range s.g.Seen {
 		if f := s.base.found(p); f != nil {
 			m[filepath.Join(s.base.tree, p)] = stamp{f.ino, f.ctime}
 		}
 	}
+	for p, was := range s.base.directories() {
+		m[filepath.Join(s.base.tree, p)] = was
+	}
 	return m
 }
 
 // upToDate says whether generation n was staged a moment ago by who holds the
-// lock still, and no configuration was touched since.
+// lock still, and no configuration or directory was touched since.
 func (t *Session) upToDate(n int) bool {
 	if t.staged != n {
 		return false
 	}
-	for p, was := range t.config {
+	for p, was := range t.basis {
 		var st unix.Stat_t
 		if unix.Lstat(p, &st) != nil || stampOf(&st) != was {
 			return false

@@ -98,6 +98,38 @@ func TestLocalFilesAfterStaging(t *testing.T) {
 	}
 }
 
+// TestLocalFilesWhileStaging: what people make while an update is applied at once is
+// in what becomes live, too.
+func TestLocalFilesWhileStaging(t *testing.T) {
+	for _, new := range []string{"own", "bin/own", "srv/data/own"} {
+		t.Run(new, func(t *testing.T) {
+			dir, now := t.TempDir(), false
+			h := &host{TB: t}
+			h.Store = store.New(store.Options{Dir: dir + "/app.store", Target: dir + "/app", Step: func(s string) {
+				if s == "synced" && now {
+					h.write(new, "own")
+				}
+			}})
+			h.apply(pkg(t, "", files{"bin/p": "1"}))
+			h.write("srv/data/old", "old")
+			s, err := h.Lock(t.Context(), "a test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Release()
+			now = true
+			g, err := stageIn(s, pkg(t, "", files{"bin/p": "2"}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Activate(t.Context(), g.Number, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			h.is(files{"bin/p": "2", "srv/data/old": "old", new: "own"})
+		})
+	}
+}
+
 // TestCatchingUpIsBrokenOff: whatever is done to the configuration afterwards, the
 // generation that becomes live is whole.
 func TestCatchingUpIsBrokenOff(t *testing.T) {

@@ -32,6 +32,7 @@ type scan struct {
 	number   int    // of its generation; 0: it is not in the store yet, or there is none
 	tree     string // "" when there is none
 	dir      *os.File
+	root     stamp // of the tree itself, before it was read
 	names    *inventory
 	present  *view       // what was found
 	manifest *view       // what the manifest of its generation says
@@ -82,6 +83,12 @@ func (t *Session) scanBase(ctx context.Context, rules *pack.Manifest, progress *
 	if c.dir, err = os.Open(c.tree); err != nil {
 		return nil, err
 	}
+	var root unix.Stat_t
+	if err := unix.Fstat(int(c.dir.Fd()), &root); err != nil {
+		c.close()
+		return nil, &os.PathError{Op: "stat", Path: c.tree, Err: err}
+	}
+	c.root = stampOf(&root)
 	o := filehash.Options{Select: &noData{rules: rules}, Counters: progress, Jobs: scanJobs}
 	if c.number > 0 {
 		if known := t.readStamps(c.number, c.manifest.len()); known != nil {
@@ -232,6 +239,25 @@ func (c *scan) paths() iter.Seq[string] {
 			p := c.names.paths.text(id)
 			c.names.mu.Unlock()
 			if has && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// directories yields the paths of all directories beneath the tree, and when each
+// had changed last before it was read.
+func (c *scan) directories() iter.Seq2[string, stamp] {
+	return func(yield func(string, stamp) bool) {
+		c.names.mu.Lock()
+		defer c.names.mu.Unlock()
+		for id := range uint32(c.names.paths.count) {
+			ref := c.present.refs.get(int(id))
+			if ref == 0 || kindOf(ref) != Dir {
+				continue
+			}
+			at := c.names.seen.look(int(id))
+			if !yield(c.names.paths.text(id), stamp{at.ino, filehash.Time{Sec: at.ctime, Nsec: at.ctimeNs}}) {
 				return
 			}
 		}

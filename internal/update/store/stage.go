@@ -337,7 +337,7 @@ func (s *stage) commit(ctx context.Context) (*Generation, error) {
 	s.step("staged")
 	s.g.Staged = true
 	s.staged = s.g.Number
-	s.config = s.configTimes()
+	s.basis = s.lastChanges()
 	return s.g, nil
 }
 

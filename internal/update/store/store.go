@@ -256,7 +256,7 @@ type Session struct {
 	Swept []string
 
 	staged int              // the generation that was staged in this session; 0: none
-	config map[string]stamp // the files of configuration that it was merged with
+	basis  map[string]stamp // what of the current tree it was made from, by path
 	Stuck  []error
 }
 
