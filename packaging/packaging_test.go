@@ -150,7 +150,7 @@ func TestUnits(t *testing.T) {
 			t.Errorf("no %q in %s", want, name)
 		}
 		// The binary must exist for the check, so the copy runs it where it is.
-		text = []byte(strings.ReplaceAll(string(text), "ExecStart=", "ExecStart="+dest))
+		text = []byte(strings.ReplaceAll(string(text), "="+prefix+"/bin/", "="+dest+prefix+"/bin/"))
 		file := filepath.Join(copies, name)
 		if err := os.WriteFile(file, text, 0o644); err != nil {
 			t.Fatal(err)
