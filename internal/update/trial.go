@@ -93,9 +93,8 @@ func (e *Engine) enter(ctx context.Context, s *store.Session, g *store.Generatio
 	if err != nil {
 		current, readErr := s.Current()
 		if readErr == nil && current == g.Number { // it is live, and may not be after a power cut
-			err = errors.Join(err, e.back(ctx, s, g, res.From, "it could not be made durable", res, n))
-		}
-		if try {
+			err = errors.Join(err, e.undo(ctx, s, g, res.From, "it could not be made durable", res, n))
+		} else if try {
 			err = errors.Join(err, e.end())
 		}
 		return errors.Join(err, e.discard(ctx, s, g, kind))
@@ -420,7 +419,7 @@ func (e *Engine) again(p *Pending, n *Notice) {
 func (e *Engine) tryAgain(ctx context.Context, s *store.Session, g *store.Generation, p *Pending, res *Result, n *Notice) error {
 	if e.again(p, n); p.Again > maxAgain {
 		why := fmt.Sprintf("whoever conducted its trial died, %d times", p.Again)
-		return errors.Join(errors.New(why), e.back(ctx, s, g, p.From, why, res, n), e.end())
+		return errors.Join(errors.New(why), e.undo(ctx, s, g, p.From, why, res, n))
 	}
 	left := e.deadline(g)
 	if p.Boot == bootID() {
@@ -436,5 +435,16 @@ func (e *Engine) tryAgain(ctx context.Context, s *store.Session, g *store.Genera
 	if ctx.Err() != nil { // whoever comes next decides
 		return err
 	}
-	return errors.Join(err, e.back(ctx, s, g, p.From, err.Error(), res, n), e.end())
+	return errors.Join(err, e.undo(ctx, s, g, p.From, err.Error(), res, n))
+}
+
+// undo goes back after a trial that failed, whatever is interrupted meanwhile. When
+// that fails, the note about the trial stays, so that the next command tries it
+// again, unless there is nothing any more to go back to.
+func (e *Engine) undo(ctx context.Context, s *store.Session, g *store.Generation, from int, why string, res *Result, n *Notice) error {
+	err := e.back(context.WithoutCancel(ctx), s, g, from, why, res, n)
+	if err != nil && !errors.Is(err, store.ErrDamaged) && !errors.Is(err, store.ErrMissing) {
+		return err
+	}
+	return errors.Join(err, e.end())
 }

@@ -100,7 +100,14 @@ func TestBrokenOffTrial(t *testing.T) {
 				s.touch("sick")
 				s.now = s.now.Add(time.Hour) // no time is left, and it has a second chance
 			}
-			pending, res, err := s.engine().Resolve(context.Background(), new(update.Notice))
+			// An interruption does not keep the host where it cannot stay.
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			pending, res, err := s.engine().Resolve(ctx, &update.Notice{Phase: func(words string) {
+				if strings.HasPrefix(words, "going back") {
+					cancel()
+				}
+			}})
 			if err != nil || pending == nil || (res.Undone != "") != sick {
 				t.Fatalf("%+v, %+v, %v", pending, res, err)
 			}

@@ -123,7 +123,8 @@ func watch(ctx context.Context, a *app.App, e *update.Engine, self bool) (over b
 		_ = cmd.Wait()
 		stop()
 		switch status := cmd.ProcessState.ExitCode(); status {
-		case -1, failure.Busy.Status(), failure.Interrupted.Status(): // killed, or rollback has asked it to end
+		case -1, failure.Usage.Status(), failure.Busy.Status(), failure.Interrupted.Status():
+			// It was killed or has panicked, which is status 2 too, or rollback has asked it to end.
 		default:
 			kind, _ := failure.OfStatus(status)
 			return true, failure.Silent(kind)
