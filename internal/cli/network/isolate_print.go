@@ -76,6 +76,9 @@ func problems(r *isolation.Result) (list []string) {
 	if r.SeverError != nil {
 		list = append(list, "connections of before were not all ended, and hear nothing any more: "+r.SeverError.Error())
 	}
+	if r.ProbeError != nil {
+		list = append(list, r.ProbeError.Error())
+	}
 	if r.RecordError != nil {
 		list = append(list, fmt.Sprintf("it will not be isolated after a reboot: %v; see to that, then: mobileops network isolate --replace", cause(r.RecordError)))
 	}

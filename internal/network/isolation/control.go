@@ -1,19 +1,15 @@
 package isolation
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/mobileops/mobileops/internal/failure"
-	"github.com/mobileops/mobileops/internal/network/nft"
 	"github.com/mobileops/mobileops/internal/ruleset"
 	"github.com/mobileops/mobileops/internal/state"
-	"golang.org/x/sys/unix"
 )
 
 // Engine isolates this host, remembers it, and keeps a guard.
@@ -43,9 +39,9 @@ type Result struct {
 	Guard    state.Holder // of the guard's lock; PID 0: there is none
 	// Bypass names processes that no rule can stop.
 	Bypass []string
-	// SeverError, RecordError and GuardError say what could not be done while
-	// isolation is in force.
-	SeverError, RecordError, GuardError error
+	// SeverError, ProbeError, RecordError and GuardError say what could not be done
+	// while isolation is in force.
+	SeverError, ProbeError, RecordError, GuardError error
 }
 
 // ours reports whether a table is one that mobileops made: of isolation, blocks
@@ -101,23 +97,27 @@ func (e *Engine) Isolate(ctx context.Context, q Request) (*Result, error) {
 		return nil, err
 	}
 	var before *Record
+	lasted := false
 	if q.Replace {
-		before = e.lasting(ctx)
-	}
-	if err := e.makeWay(q.Replace); err != nil {
-		return nil, err
+		before, lasted = e.lasting(ctx)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := e.makeWay(q.Replace); err != nil {
+		return nil, err
+	}
 	if _, err = prepared.PutInForce(); err != nil {
+		e.guardAgain(ctx)
 		return nil, err
 	}
 	r := &Result{Prepared: prepared, Took: time.Since(began)}
 	// From here on the host is cut off, and everything else has time.
 	r.Severed, r.SeverError = prepared.Sever()
 	r.Bypass = bypassing()
-	if err := e.probe(ctx, q, before); err != nil {
+	if err := e.probe(ctx, q, before, lasted); errors.Is(err, errNoWayBack) {
+		r.ProbeError = err
+	} else if err != nil {
 		return nil, err
 	}
 	ctx = context.WithoutCancel(ctx) // see finished
@@ -147,21 +147,21 @@ func (e *Engine) makeWay(replace bool) error {
 	return e.stopGuard()
 }
 
-// lasting is the record of isolation that lasts and is in force; nil when there is
-// none.
-func (e *Engine) lasting(ctx context.Context) *Record {
+// lasting tells whether isolation that lasts is in force, and what is remembered of
+// it: nil when that is nothing, or of another one, which lets in others.
+func (e *Engine) lasting(ctx context.Context) (r *Record, lasts bool) {
 	now, err := Read()
 	if err != nil || !now.InForce || now.Pending {
-		return nil
+		return nil, false
 	}
-	r, err := Load(ctx, e.Store)
+	r, err = Load(ctx, e.Store)
 	if err != nil {
 		e.Warn("%v", err)
 	}
-	if !r.Lasts() {
-		return nil
+	if !r.Lasts() || r.Mark != "" && r.Mark != now.Comment {
+		return nil, true
 	}
-	return r
+	return r, true
 }
 
 // again puts in force what a record says.
@@ -179,13 +179,20 @@ func (e *Engine) again(r *Record) error {
 	return nil
 }
 
+// errNoWayBack says that a target cannot be reached, and that isolation stays all
+// the same: before it there was one that lasted, and nobody knows what it let in.
+var errNoWayBack = errors.New("this host stays isolated, since nothing is remembered of the isolation before")
+
 // probe undoes isolation when a target cannot be reached any more: what was there
 // before is in force again, isolation that lasted included.
-func (e *Engine) probe(ctx context.Context, q Request, before *Record) error {
+func (e *Engine) probe(ctx context.Context, q Request, before *Record, lasted bool) error {
 	for _, t := range q.Probe {
 		err := t.Reach(ctx)
 		if err == nil {
 			continue
+		}
+		if lasted && before == nil {
+			return fmt.Errorf("%s cannot be reached from here (%w), and %w", t.Name, err, errNoWayBack)
 		}
 		what, hint := "isolation", "the host is open again; see that it answers, or leave the probe out"
 		undo := Restore
@@ -267,6 +274,7 @@ func (e *Engine) Restore(ctx context.Context, how string) (*Restored, error) {
 	done := Restore()
 	switch {
 	case done != nil && !errors.Is(done, ErrNotInForce):
+		e.guardAgain(ctx)
 		return nil, done
 	case unread == nil:
 	case done != nil || failure.KindOf(unread) == failure.Untrustworthy: // at the next boot nobody believes it either
@@ -347,6 +355,7 @@ func (e *Engine) Reconcile(ctx context.Context) (Reconciled, error) {
 			return "", err
 		}
 		if err := e.again(record); err != nil {
+			e.guardAgain(ctx)
 			return "", err
 		}
 		_, err = e.startGuard(ctx)
@@ -365,118 +374,4 @@ func (e *Engine) Reconcile(ctx context.Context) (Reconciled, error) {
 		_, err = e.startGuard(ctx)
 	}
 	return AsRecorded, err
-}
-
-// GuardHolder returns who guards, and whether anybody does. Its time is zero when
-// only the tables tell, and its PID when nothing does.
-func (e *Engine) GuardHolder() (state.Holder, bool) {
-	h, held := e.Store.Holder(GuardLock)
-	if held && isGuard(h.PID) {
-		return h, true
-	}
-	// On a full disk, whoever has the lock could not write its number down, and that
-	// of the one before stands there, which may be anybody's by now.
-	pid, ok := guardOfTables()
-	if !ok {
-		pid = 0
-	}
-	return state.Holder{PID: pid, Doing: "network guard"}, ok || held
-}
-
-func (e *Engine) guarded() bool { _, ok := e.GuardHolder(); return ok }
-
-// How long a guard may take to come and to go.
-const (
-	guardPatience = 5 * time.Second
-	guardManners  = time.Second // to go by itself; the time to confirm runs on
-	guardPoll     = 2 * time.Millisecond
-)
-
-// startGuard starts a guard and waits until it owns the tables.
-func (e *Engine) startGuard(ctx context.Context) (state.Holder, error) {
-	if e.StartGuard == nil {
-		return state.Holder{}, nil
-	}
-	if h, ok := e.GuardHolder(); ok {
-		return h, nil
-	}
-	ended, err := e.StartGuard()
-	if err != nil {
-		return state.Holder{}, fmt.Errorf("start the guard: %w", err)
-	}
-	r, err := nft.OpenReader()
-	if err != nil {
-		return state.Holder{}, err
-	}
-	defer r.Close()
-	for end := time.Now().Add(guardPatience); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(guardPoll) {
-		select {
-		case err := <-ended:
-			return state.Holder{}, fmt.Errorf("the guard ended: %v (see why: mobileops network guard)", err)
-		default:
-		}
-		h, ok := e.GuardHolder()
-		if !ok {
-			continue
-		}
-		if info, _, err := r.Table(netdev); err == nil && (info.Owner != 0 || info.Flags&nft.Persist == 0) {
-			return h, nil
-		}
-	}
-	return state.Holder{}, fmt.Errorf("the guard did not come up within %v", guardPatience)
-}
-
-// pauseGuard makes a guard that runs let go of the tables, and tells whether
-// there was one.
-func (e *Engine) pauseGuard() (bool, error) {
-	h, ok := e.GuardHolder()
-	// One that is just ending has no name any more, and still has the lock.
-	for end := time.Now().Add(guardManners); ok && h.PID <= 0 && time.Now().Before(end); time.Sleep(guardPoll) {
-		h, ok = e.GuardHolder()
-	}
-	if !ok {
-		return false, nil
-	}
-	if h.PID <= 0 {
-		return true, failure.Errorf(failure.Busy, "a guard runs, and it cannot be told which process it is")
-	}
-	// A guard is not ended by whoever could not do anything about its tables.
-	if _, err := Read(); err != nil {
-		return true, err
-	}
-	p, err := os.FindProcess(h.PID)
-	if err != nil {
-		return true, err
-	}
-	for _, s := range []struct {
-		signal unix.Signal
-		wait   time.Duration
-	}{{unix.SIGTERM, guardManners}, {unix.SIGKILL, guardPatience}} {
-		if !isGuard(h.PID) {
-			break
-		}
-		if err := p.Signal(s.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return true, fmt.Errorf("stop the guard (pid %d): %w", h.PID, err)
-		}
-		for end := time.Now().Add(s.wait); time.Now().Before(end); time.Sleep(guardPoll) {
-			if !e.guarded() {
-				return true, nil
-			}
-		}
-	}
-	return true, failure.Hint(failure.Errorf(failure.Busy, "the guard (pid %d) does not end", h.PID),
-		fmt.Sprintf("kill -9 %d leaves the rules in force", h.PID))
-}
-
-// isGuard reports whether a process was called as a guard is: no other one is
-// signalled. One that is stopped, or hangs, is killed: it must not decide how long
-// a host is cut off.
-func isGuard(pid int) bool {
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && bytes.Contains(line, []byte("\x00guard\x00"))
-}
-
-func (e *Engine) stopGuard() error {
-	_, err := e.pauseGuard()
-	return err
 }

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mobileops/mobileops/internal/network/isolation"
 	"github.com/mobileops/mobileops/internal/network/lab"
+	"github.com/mobileops/mobileops/internal/state"
 )
 
 // window is how long isolation waits to be confirmed where a test does several
@@ -175,6 +177,16 @@ func TestWhoIsNotReachedUndoesIsolation(t *testing.T) {
 	lab.Blocked(t, foes...)
 	lab.Open(t, s.friends()...)
 	s.host.Mobileops("network", "status").Is(t, 0)
+	if guardOf(t, s.host) == 0 {
+		t.Error("nobody guards it")
+	}
+	// Nor where nothing is remembered of it, as after a full disk.
+	store := state.New(filepath.Join(s.host.Dir(), "state"), state.Options{})
+	if err := isolation.Save(t.Context(), store, &isolation.Record{Since: time.Now(), Ended: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	s.host.Mobileops("network", "isolate", "--replace", "--allow", "10.9.1.98", "--probe", "10.9.1.98:7").Is(t, 6)
+	lab.Blocked(t, foes...)
 	if guardOf(t, s.host) == 0 {
 		t.Error("nobody guards it")
 	}
