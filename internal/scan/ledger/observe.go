@@ -17,6 +17,11 @@ import (
 // without the clock being suspected: it began later and was done earlier.
 const overlap = 6 * time.Hour
 
+// tooFar is how far a clock may have gone back for the ledger to follow it. What is
+// farther is a clock that is wrong now, as that of a host which was just switched
+// on: following it would end what is known of times for good.
+const tooFar = 7 * day
+
 // Observe stores a scan, and reports what it changed to package finding. What the
 // scan saw is there from now on; what it could have seen and did not is resolved.
 // Most of what a scan sees is as it was: that is compared, and neither decoded nor
@@ -42,7 +47,11 @@ func (l Ledger) Observe(tx *state.Tx, o Observation) (*Changes, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ahead := s.about.Latest.Sub(o.At); ahead > 0 && ahead <= overlap {
+	switch ahead := s.about.Latest.Sub(o.At); {
+	case ahead > tooFar:
+		return nil, failure.Hint(failure.Errorf(failure.NotReady, "the clock of this host is wrong, or was: it is %s, and the latest scan of %s was on %s", o.At.Format(time.DateOnly), clip(o.Asset.ID, 256), s.about.Latest.Format(time.DateOnly)),
+			"set the clock, or scan with --no-remember; if it was ahead at that scan: mobileops scan forget "+clip(o.Asset.ID, 256))
+	case ahead > 0 && ahead <= overlap:
 		o.At = s.about.Latest
 	}
 	if err := s.rewind(o.At); err != nil {

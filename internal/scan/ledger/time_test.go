@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
 	"github.com/mobileops/mobileops/internal/scan/protocol"
 	"github.com/mobileops/mobileops/internal/state"
@@ -387,5 +388,26 @@ func TestOldScansAreThinned(t *testing.T) {
 	})
 	if i := m.one("CVE-1", at); len(i.Events) > MaxEvents || i.Reopened != back-1 || i.State != Resolved {
 		t.Errorf("%d events, reopened %d, %s", len(i.Events), i.Reopened, i.State)
+	}
+}
+
+// TestAClockThatIsFarBehind: a host that does not know the time yet does not get to
+// date anew what is known.
+func TestAClockThatIsFarBehind(t *testing.T) {
+	m := newMemo(t)
+	cve := vuln("CVE-1", "a", "1", "2", High)
+	m.scan(noon, cve)
+	m.scan(noon.Add(30*day), cve)
+	for _, at := range []time.Time{time.Unix(60, 0), noon.Add(22 * day)} {
+		err := m.fails(func(tx *state.Tx) error {
+			_, err := m.l.Observe(tx, Observation{Asset: host, At: at, Scanners: protocol.Scanners(), Complete: true, Items: []Sighting{cve}})
+			return err
+		})
+		if failure.KindOf(err) != failure.NotReady {
+			t.Errorf("at %s: %v", at, err)
+		}
+	}
+	if i := m.one("CVE-1", noon.Add(30*day)); !i.FirstSeen.Equal(noon) || !i.FixSince.Equal(noon) {
+		t.Errorf("first seen %s, fixed since %s", i.FirstSeen, i.FixSince)
 	}
 }
