@@ -134,6 +134,9 @@ func (v *view) print(a *app.App, o *targetOptions) error {
 		// What is left out for being no news is said once, or nobody would ever know of it.
 		a.Streams.Notice("%s: %s See them: mobileops scan list %s", ui.Printable(v.Asset.ID), v.firstLook(), ui.Printable(v.Asset.ID))
 	}
+	if n := v.leftUnseen(); n > 0 {
+		a.Streams.Notice("%s: %s could not be looked at again, for the database is older than one before it (import a newer one: mobileops vulndb import FILE)", ui.Printable(v.Asset.ID), ui.Plural(int64(n), "open vulnerability", "open vulnerabilities"))
+	}
 	switch {
 	case format == ui.Text, format == formatTable:
 		return v.printText(a, o.limit)

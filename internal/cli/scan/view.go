@@ -40,6 +40,20 @@ func (v *view) open() []ledger.Deadline {
 	return slices.DeleteFunc(slices.Clone(v.shown), func(i ledger.Deadline) bool { return i.State != ledger.Open })
 }
 
+// leftUnseen counts open vulnerabilities that this scan could not look at again,
+// because its database is older than one there was: they are neither there nor gone.
+func (v *view) leftUnseen() (n int) {
+	for i := range v.Items {
+		if item := &v.Items[i]; v.Older && item.Unseen && item.State == ledger.Open && item.Class == ledger.Vulnerability {
+			n++
+		}
+	}
+	return n
+}
+
+// Complete reports whether there is an answer about all that is known of the target.
+func (v *view) Complete() bool { return v.Report.Complete() && v.leftUnseen() == 0 }
+
 // verdict is the exit status.
 func (v *view) verdict(o *targetOptions) failure.Kind {
 	kind := failure.None
