@@ -411,3 +411,17 @@ func TestAClockThatIsFarBehind(t *testing.T) {
 		t.Errorf("first seen %s, fixed since %s", i.FirstSeen, i.FixSince)
 	}
 }
+
+// TestAWaiverThatNothingLookedFor is not called unused.
+func TestAWaiverThatNothingLookedFor(t *testing.T) {
+	m := newMemo(t)
+	m.waive(Pattern{Item: "private-key", Class: Secret}, noon, 90*day)
+	m.observe(Observation{Asset: host, At: noon.Add(day), Scanners: []protocol.Scanner{protocol.Vulnerabilities}, Complete: true})
+	m.view(func(tx *state.Tx) error {
+		list, err := m.l.Waivers(tx, noon.Add(2*day))
+		if len(list) != 1 || list[0].Unused {
+			t.Errorf("%+v", list)
+		}
+		return err
+	})
+}

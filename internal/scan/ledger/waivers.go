@@ -44,6 +44,9 @@ func (l Ledger) Waivers(tx *state.Tx, now time.Time) ([]WaiverStatus, error) {
 			for _, used := range s.about.Used {
 				list[i].Matches += used[w.ID]
 			}
+			if w.Class != "" && s.about.Scanned[w.Class.Scanner()].IsZero() {
+				continue // nothing here ever looked for it
+			}
 			if !s.lookedSince(w) {
 				looked[i] = -1
 			} else if looked[i] >= 0 {
