@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
 
 	"github.com/mobileops/mobileops/internal/failure"
@@ -355,16 +356,25 @@ func (c *catalogue) prune(clock Clock) (gone []string) {
 	return gone
 }
 
-// releaseAll undoes what was done to the host for a block, unless another one
-// needs it, too.
-func releaseAll(b *Block, c *catalogue) {
-	for _, g := range b.Parts.Cgroups {
-		shared := false
-		for _, other := range c.blocks {
-			shared = shared || slices.ContainsFunc(other.Parts.Cgroups, func(o Cgroup) bool { return o.Inode == g.Inode })
+// uses tells whether a block needs a control group.
+func (c *catalogue) uses(path string) bool {
+	for _, b := range c.blocks {
+		if slices.ContainsFunc(b.Parts.Cgroups, func(g Cgroup) bool { return g.Path == path }) {
+			return true
 		}
-		if !shared {
+	}
+	return false
+}
+
+// releaseAll undoes what was done to the host for a block, unless another one
+// needs it, too. A control group that waited for one inside of it goes as well.
+func releaseAll(b *Block, c *catalogue) {
+	for _, g := range slices.Backward(b.Parts.Cgroups) {
+		for g.Made && !c.uses(g.Path) {
 			release(g)
+			if g.Path = filepath.Dir(g.Path); !isMade(g.Path) {
+				break
+			}
 		}
 	}
 }

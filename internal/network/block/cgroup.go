@@ -98,36 +98,47 @@ func cgroupOf(pid int) (string, error) {
 const madePrefix = "mobileops-blocked-"
 
 // confine moves a process and all that it started into a control group of its
-// own, below the one that it is in: so its service manager still finds it.
-func confine(target threat.Indicator, pid int) (Cgroup, error) {
+// own, below the one that it is in: so its service manager still finds it. Each
+// target has one, also what was started by a process that is blocked, so that
+// either can be let go without the other. Those of processes that it started and
+// that are blocked themselves come with it: they stay where they are.
+func confine(target threat.Indicator, pid int) ([]Cgroup, error) {
 	mount, err := cgroupMount()
 	if err != nil {
-		return Cgroup{}, fmt.Errorf("a process is blocked by its control group, and %w", err)
+		return nil, fmt.Errorf("a process is blocked by its control group, and %w", err)
 	}
 	path, err := cgroupOf(pid)
 	if err != nil {
-		return Cgroup{}, err
+		return nil, err
 	}
-	name := madePrefix + strings.ReplaceAll(target.Value, "@", "-")
-	// One that was confined before stays where it is.
-	if !strings.HasPrefix(filepath.Base(path), madePrefix) {
+	if name := madePrefix + strings.ReplaceAll(target.Value, "@", "-"); filepath.Base(path) != name {
 		path = filepath.Join(path, name)
 	}
 	dir := mount + path
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return Cgroup{}, failure.Errorf(failure.NotReady, "a control group for process %d: %w", pid, err)
+	err = os.Mkdir(dir, 0o755)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, failure.Errorf(failure.NotReady, "a control group for process %d: %w", pid, err)
 	}
+	created := err == nil
+	var others []string
 	for range 100 { // those that are started meanwhile are in it, or are found now
 		moved := 0
 		for _, p := range descendants(pid) {
-			if at, err := cgroupOf(p); err != nil || at == path {
+			at, err := cgroupOf(p)
+			if err != nil || at == path || strings.HasPrefix(at, path+"/") {
+				continue
+			}
+			if isMade(at) && !strings.HasPrefix(path, at+"/") {
+				if !slices.Contains(others, at) {
+					others = append(others, at)
+				}
 				continue
 			}
 			if err := os.WriteFile(dir+"/cgroup.procs", []byte(strconv.Itoa(p)), 0); err == nil {
 				moved++
 			} else if p == pid {
 				os.Remove(dir)
-				return Cgroup{}, failure.Errorf(failure.NotReady, "process %d cannot be moved to the control group %s: %w", pid, dir, err)
+				return nil, failure.Errorf(failure.NotReady, "process %d cannot be moved to the control group %s: %w", pid, dir, err)
 			}
 		}
 		if moved == 0 {
@@ -139,16 +150,28 @@ func confine(target threat.Indicator, pid int) (Cgroup, error) {
 	// It may have ended before it was moved, and another one have got its number.
 	_, start, _ := threat.SplitPID(target.Value)
 	if now, bad := threat.ProcessStart(pid); target.Type == threat.PID && start != 0 && (bad != nil || now != start) {
-		release(c)
-		return Cgroup{}, failure.Errorf(failure.Usage, "process %s is not running", target.Value)
+		if created {
+			release(c)
+		}
+		return nil, failure.Errorf(failure.Usage, "process %s is not running", target.Value)
 	}
-	return c, err
+	list := []Cgroup{c}
+	for _, at := range others {
+		if c, err := cgroupAt(at); err == nil {
+			c.Made = true
+			list = append(list, c)
+		}
+	}
+	return list, err
 }
+
+// isMade tells whether a control group is one of confine, by its path.
+func isMade(path string) bool { return strings.HasPrefix(filepath.Base(path), madePrefix) }
 
 // release moves what is in a control group that confine made back, and removes it.
 func release(c Cgroup) {
 	mount, err := cgroupMount()
-	if !c.Made || err != nil || !strings.HasPrefix(filepath.Base(c.Path), madePrefix) {
+	if !c.Made || err != nil || !isMade(c.Path) {
 		return
 	}
 	dir := mount + c.Path

@@ -158,8 +158,8 @@ func partsOfContainer(target threat.Indicator) (Parts, error) {
 		return Parts{}, err
 	}
 	if path == "/" {
-		c, err := confine(target, pid)
-		return Parts{Cgroups: []Cgroup{c}}, err
+		list, err := confine(target, pid)
+		return Parts{Cgroups: list}, err
 	}
 	c, err := cgroupAt(path)
 	return Parts{Cgroups: []Cgroup{c}}, err
@@ -258,12 +258,14 @@ func partsOfNamespace(target threat.Indicator, pid int) (Parts, error) {
 		return p, nil
 	}
 	for _, helper := range connectors(pid) {
-		c, err := confine(threat.Indicator{Type: threat.PID, Value: strconv.Itoa(helper)}, helper)
+		list, err := confine(threat.Indicator{Type: threat.PID, Value: strconv.Itoa(helper)}, helper)
 		if err != nil {
 			return p, err
 		}
-		if !slices.Contains(p.Cgroups, c) {
-			p.Cgroups = append(p.Cgroups, c)
+		for _, c := range list {
+			if !slices.Contains(p.Cgroups, c) {
+				p.Cgroups = append(p.Cgroups, c)
+			}
 		}
 	}
 	if len(p.Cgroups) > 0 {

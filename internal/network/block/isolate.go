@@ -70,7 +70,7 @@ func (e *Engine) Block(ctx context.Context, r Request) (Change, error) {
 			if !r.DryRun {
 				parts, err := resolve(t)
 				for _, g := range parts.Cgroups {
-					if g.Made && !slices.Contains(b.Parts.Cgroups, g) {
+					if g.Made && !c.uses(g.Path) {
 						made = append(made, g)
 					}
 				}
@@ -93,7 +93,7 @@ func (e *Engine) Block(ctx context.Context, r Request) (Change, error) {
 		return nil, nil
 	})
 	if err != nil {
-		for _, g := range made {
+		for _, g := range slices.Backward(made) {
 			release(g)
 		}
 		return Change{}, err

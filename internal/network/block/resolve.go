@@ -169,11 +169,11 @@ func resolve(t threat.Indicator) (Parts, error) {
 		if !same {
 			return partsOfNamespace(t, pid)
 		}
-		c, err := confine(t, pid)
+		list, err := confine(t, pid)
 		if err != nil {
 			return Parts{}, err
 		}
-		return Parts{Cgroups: []Cgroup{c}, Uncovered: openBefore(pid)}, nil
+		return Parts{Cgroups: list, Uncovered: openBefore(pid)}, nil
 	}
 	return Parts{}, nil
 }
