@@ -12,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mobileops/mobileops/internal/audit"
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/finding"
+	"github.com/mobileops/mobileops/internal/plugin/manifest"
 	"github.com/mobileops/mobileops/internal/state"
 	"github.com/mobileops/mobileops/internal/supervise"
 )
@@ -150,7 +152,7 @@ func TestService(t *testing.T) {
 func TestEventHooks(t *testing.T) {
 	w := newWorld(t)
 	w.install(w.pack("sees", "1.0.0", 1, `permissions: {findings: [read], exec: [/bin/cat]}
-hooks: [{on: finding, min_severity: high, args: [seen]}, {on: schedule, every: 1m}]
+hooks: [{on: finding, min_severity: high, args: [seen]}]
 `, `test -e failed || { echo x >failed; exit 1; }
 cat >>events`))
 	_, warned := w.supervise()
@@ -202,6 +204,47 @@ cat >>events`))
 	}
 	if !strings.Contains(warned(), "exit status 1") {
 		t.Errorf("nobody was told that it failed at first: %q", warned())
+	}
+}
+
+// TestHooksOnRecordsAndTheClock: a hook on audit records sees those that are
+// written, and one on a schedule runs again and again.
+func TestHooksOnRecordsAndTheClock(t *testing.T) {
+	w := newWorld(t)
+	w.install(w.pack("ticks", "1.0.0", 1, `permissions: {audit: [read], exec: [/bin/cat]}
+hooks: [{on: audit}, {on: schedule, every: 1m}]
+`, `cat >>events`))
+	_, warned := w.supervise()
+	// A minute is the least that a manifest may ask for.
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.schedule(ctx, "ticks", &manifest.Hook{On: manifest.OnSchedule, Every: 50 * time.Millisecond, Timeout: time.Minute}, func(err error) { t.Error(err) })
+	}()
+	defer func() { cancel(); <-ended }()
+	records := audit.New(w.opts.State, audit.Options{Host: "test"})
+	w.until("both came", func() bool {
+		// The cursor of a hook that is new begins when the supervisor has seen it.
+		if _, err := records.Append(t.Context(), audit.Act{Time: time.Now(), Command: "integrity check"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		data, _ := os.ReadFile(filepath.Join(w.DataDir("ticks"), "events"))
+		times := map[string]int{}
+		for line := range strings.Lines(string(data)) {
+			var e struct {
+				Type  string
+				Audit struct{ Command string }
+			}
+			if json.Unmarshal([]byte(line), &e) == nil && (e.Type == manifest.OnSchedule || e.Audit.Command == "integrity check") {
+				times[e.Type]++
+			}
+		}
+		return times[manifest.OnSchedule] > 1 && times[manifest.OnAudit] > 0
+	})
+	if s := warned(); s != "" {
+		t.Error(s)
 	}
 }
 

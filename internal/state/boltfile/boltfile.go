@@ -66,13 +66,18 @@ func Begins(b []byte) bool {
 // ErrForeign, or says why bbolt made the file, but it cannot be used.
 func ReadHeader(f io.ReaderAt, size int64) (Header, error) {
 	var best Header
-	var found, seen bool
+	var found, seen, odd bool
 	try := func(off int64) {
 		m, isBolt, ok := readMeta(f, off)
 		seen = seen || isBolt
+		if !ok {
+			return
+		}
 		// A meta page says how large pages are, so it must stand at offset
-		// zero or at that size.
-		if !ok || off != 0 && off != m.PageSize {
+		// zero or at that size. bbolt does not look at that, and would take
+		// one that is newer for what another, examined one is not.
+		if m.PageSize < MinPageSize || m.PageSize > maxPageSize || m.PageSize&(m.PageSize-1) != 0 || off != 0 && off != m.PageSize {
+			odd = true
 			return
 		}
 		if !found || m.Txid > best.Txid {
@@ -87,6 +92,8 @@ func ReadHeader(f io.ReaderAt, size int64) (Header, error) {
 	}
 	best.Size = size
 	switch {
+	case odd:
+		return Header{}, errors.New("its two meta pages contradict each other")
 	case !found && seen:
 		return Header{}, errors.New("neither of its two meta pages is valid")
 	case !found:
@@ -100,7 +107,7 @@ func ReadHeader(f io.ReaderAt, size int64) (Header, error) {
 }
 
 // readMeta reads the meta page at off. isBolt says that bbolt's magic is there,
-// ok that all of it is valid.
+// ok that bbolt takes it.
 func readMeta(f io.ReaderAt, off int64) (h Header, isBolt, ok bool) {
 	var b [PageHeader + metaSize]byte
 	n, err := f.ReadAt(b[:], off)
@@ -124,8 +131,7 @@ func readMeta(f io.ReaderAt, off int64) (h Header, isBolt, ok bool) {
 		Pages:    Order.Uint64(m[40:]),
 		Txid:     Order.Uint64(m[48:]),
 	}
-	valid := h.PageSize >= MinPageSize && h.PageSize <= maxPageSize && h.PageSize&(h.PageSize-1) == 0
-	return h, isBolt, valid
+	return h, isBolt, true
 }
 
 // Page is a page.
