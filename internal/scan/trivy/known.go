@@ -18,7 +18,8 @@ import (
 )
 
 // bucketOf returns the name of the bucket in which a database has the advisories of
-// a system, or "" where that isn't as simple as a name and a version.
+// a system, or what the names of all those of its family begin with where a version
+// is not simply a part of it. Source: trivy-db, pkg/vulnsrc/bucket.
 func bucketOf(family, version string) string {
 	parts := strings.Split(version, ".")
 	first := func(n int) string { return strings.Join(parts[:min(n, len(parts))], ".") }
@@ -33,8 +34,28 @@ func bucketOf(family, version string) string {
 		return "rocky " + first(1)
 	case ftypes.Alma:
 		return "alma " + first(1)
+	case ftypes.Oracle:
+		return "Oracle Linux " + first(1)
+	case ftypes.RedHat, ftypes.CentOS:
+		return "Red Hat"
+	case ftypes.Amazon:
+		return "amazon linux"
+	case ftypes.Azure:
+		return "Azure Linux"
+	case ftypes.CBLMariner:
+		return "CBL-Mariner"
+	case ftypes.Photon:
+		return "Photon OS"
+	case ftypes.SLES:
+		return "SUSE Linux Enterprise"
+	case ftypes.SLEMicro:
+		return "SUSE Linux Enterprise Micro"
+	case ftypes.OpenSUSELeap:
+		return "openSUSE Leap"
+	case ftypes.OpenSUSETumbleweed:
+		return "openSUSE Tumbleweed"
 	}
-	return ""
+	return family // wolfi, chainguard; CoreOS, of which Trivy looks nothing up; whatever comes next
 }
 
 // checkKnown reports a system, and packages of a language, of which the database has
@@ -44,7 +65,7 @@ func (j *job) checkKnown(report *protocol.Report, results types.Results) {
 		return
 	}
 	if report.OS != nil && report.OS.Name != "" {
-		if bucket := bucketOf(report.OS.Family, report.OS.Name); bucket != "" && !known(bucket, "-", " ") {
+		if bucket := bucketOf(report.OS.Family, report.OS.Name); !known(bucket, "-", " ") {
 			j.found.add(protocol.Unknown, "", "the database has no advisories of "+bucket+", so nothing is known of the packages of this system")
 		}
 	}

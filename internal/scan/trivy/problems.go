@@ -149,9 +149,8 @@ func (l *listener) Handle(_ context.Context, r slog.Record) error {
 			switch a.Key {
 			case "file_path", "path", "dir":
 				path = a.Value.String()
-			case "prefix", "":
 			default:
-				if r.Level >= slog.LevelWarn {
+				if r.Level >= slog.LevelWarn && harmless[a.Key] {
 					rest = append(rest, a.Key+" "+a.Value.String())
 				}
 			}
@@ -191,6 +190,15 @@ func (l *listener) Handle(_ context.Context, r slog.Record) error {
 		l.found.add(kind, path, message)
 	}
 	return nil
+}
+
+// harmless are attributes of Trivy's messages that say what something is called, or
+// how large it is. Others are left out: they can be lines of the files that are
+// examined, with the secrets in them, as "cause" is where Terraform is malformed.
+var harmless = map[string]bool{
+	"name": true, "package": true, "pkg": true, "member_path": true, "pkg_path": true, "package_path": true,
+	"license": true, "algorithm": true, "severity": true, "repo": true, "family": true, "OS": true, "version": true, "type": true,
+	"target": true, "root": true, "library": true, "module": true, "count": true, "size": true, "timeout": true, "variables": true,
 }
 
 // tells are Trivy's messages of levels below a warning by which something is left out.
