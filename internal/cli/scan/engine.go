@@ -60,7 +60,7 @@ func newEngine(a *app.App, allowStale bool, attribution string) (*engine.Engine,
 	dir := filepath.Join(c.StateDir, "scan")
 	return engine.New(engine.Options{
 		Dir: dir, State: store, Ledger: ledgerOf(c), Licenses: policy,
-		Database: vulndb.New(vulndb.Options{Dir: filepath.Join(dir, "vulndb"), State: store, MaxAge: c.Vulndb.MaxAge, AllowStale: allowStale}),
+		Database: databaseOf(c, store, allowStale),
 		MaxAge:   c.Vulndb.MaxAge,
 		Worker:   func() (*worker.Worker, error) { return FindWorker(a) },
 		Limits: worker.Limits{
@@ -68,6 +68,32 @@ func newEngine(a *app.App, allowStale bool, attribution string) (*engine.Engine,
 		},
 		Memo: c.Scan.Memo, SecretRules: c.Scan.SecretRules,
 	}), nil
+}
+
+// databaseOf is the vulnerability database, with what is known of exploits.
+func databaseOf(c *config.Config, store *state.Store, allowStale bool) *vulndb.Store {
+	return vulndb.New(vulndb.Options{Dir: filepath.Join(c.StateDir, "scan", "vulndb"), State: store, MaxAge: c.Vulndb.MaxAge, AllowStale: allowStale})
+}
+
+// knowsKEV is an error unless there is a list of what is exploited: without it
+// nothing is, which is no good news.
+func knowsKEV(a *app.App) error {
+	c, err := a.Config()
+	if err != nil {
+		return err
+	}
+	store, err := a.State()
+	if err != nil {
+		return err
+	}
+	intel, err := databaseOf(c, store, false).Intel()
+	if err != nil {
+		return err
+	}
+	if kev, _ := intel.Dates(); kev.IsZero() {
+		return failure.Hint(failure.New(failure.NotReady, "--fail-on kev: it is not known what is exploited"), "import the list: mobileops vulndb import known_exploited_vulnerabilities.json")
+	}
+	return nil
 }
 
 // FindWorker finds the program with Trivy in it.

@@ -40,7 +40,7 @@ mobileops scan list --state resolved --since 30d         # what was mended
 		Statuses: []app.Status{
 			{Code: 0, Text: "it was listed, however much"},
 			{Code: 1, Text: "nothing of that name was ever scanned; with --fail-on: something open is listed that is as bad"},
-			{Code: 7, Text: "with --fail-on: nothing was ever scanned"},
+			{Code: 7, Text: "with --fail-on: nothing was ever scanned; with --fail-on kev: there is no list of what is exploited"},
 			governed(),
 		},
 		Files:    []string{stateFile},
@@ -125,6 +125,11 @@ func runList(ctx context.Context, a *app.App, o *listOptions, args []string) err
 	l, store, err := memory(a)
 	if err != nil {
 		return err
+	}
+	if o.failOn == "kev" {
+		if err := knowsKEV(a); err != nil {
+			return err
+		}
 	}
 	var list []ledger.Deadline
 	never := false

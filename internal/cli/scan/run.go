@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,11 @@ func runTarget(ctx context.Context, a *app.App, o *targetOptions, target string)
 	e, err := newEngine(a, o.allowStale, o.attribution)
 	if err != nil {
 		return err
+	}
+	if o.failOn == "kev" && slices.Contains(request.Scanners, protocol.Vulnerabilities) {
+		if err := knowsKEV(a); err != nil {
+			return err
+		}
 	}
 	bar := newProgress(a, "scanning "+ui.Escape(target))
 	report, err := e.Scan(ctx, *request, bar.take)

@@ -166,7 +166,7 @@ func statuses() []app.Status {
 		{Code: 3, Text: "the scan failed, or was ended because it took too much time or memory; nothing was remembered of it"},
 		{Code: 5, Text: "the vulnerability database, mobileops-scan or the state is damaged or not what it should be; or the image or SBOM cannot be read as one"},
 		{Code: 6, Text: "something could not be looked at, which is listed, or the database is too old (--allow-stale): what was found is right, but there may be more"},
-		{Code: 7, Text: "there is no vulnerability database, it is too old, or mobileops-scan is missing: what to do is said"},
+		{Code: 7, Text: "there is no vulnerability database, it is too old, or mobileops-scan is missing, or with --fail-on kev the list of what is exploited: what to do is said"},
 	}
 }
 
