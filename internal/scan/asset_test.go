@@ -70,3 +70,16 @@ func TestNothingKnownIsNotClean(t *testing.T) {
 		}
 	}
 }
+
+// TestAnEmptyDirectoryIsNotClean: what is not mounted has no weaknesses either.
+func TestAnEmptyDirectoryIsNotClean(t *testing.T) {
+	for kind, want := range map[protocol.Kind]bool{protocol.Filesystem: true, protocol.Rootfs: true, protocol.Repository: true, protocol.Image: false, protocol.SBOM: false} {
+		r := Request{Kind: kind, Scanners: []protocol.Scanner{protocol.Secrets}}
+		if got := nothing(&r, &protocol.Report{}) != nil; got != want {
+			t.Errorf("%s without a file: %v", kind, got)
+		}
+		if nothing(&r, &protocol.Report{Stats: protocol.Stats{Files: 1}}) != nil {
+			t.Errorf("%s with a file", kind)
+		}
+	}
+}

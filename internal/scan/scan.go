@@ -137,7 +137,8 @@ func (e *Engine) Scan(ctx context.Context, r Request, progress func(protocol.Pro
 			return nil, err
 		}
 		out.MaxAge = e.o.MaxAge
-		out.Stale = out.MaxAge > 0 && lease.Generation.Age(out.Started) > out.MaxAge
+		age := lease.Generation.Age(out.Started)
+		out.Stale = out.MaxAge > 0 && (age > out.MaxAge || age < -24*time.Hour) // or the clock is wrong
 		if out.Intel, err = e.o.Database.Intel(); err != nil {
 			return nil, err
 		}
@@ -153,7 +154,9 @@ func (e *Engine) Scan(ctx context.Context, r Request, progress func(protocol.Pro
 	}
 	out.Scanned.Notes = notes(out.Scanned.Notes)
 	out.Took = e.o.Now().Sub(out.Started)
-	if p := unknown(&r, out.Scanned); p != nil {
+	if p := nothing(&r, out.Scanned); p != nil {
+		out.Scanned.Problems = append(out.Scanned.Problems, *p)
+	} else if p := unknown(&r, out.Scanned); p != nil {
 		out.Scanned.Problems = append(out.Scanned.Problems, *p)
 	}
 	out.Asset = asset(&r)
@@ -177,6 +180,15 @@ func within(root, dir string) (string, bool) {
 		return "", false
 	}
 	return rel, true
+}
+
+// nothing is the problem of a directory without a file, such as one that nothing is
+// mounted at: that all of what was there is mended is not known.
+func nothing(r *Request, report *protocol.Report) *protocol.Problem {
+	if r.Kind != protocol.Filesystem && r.Kind != protocol.Rootfs && r.Kind != protocol.Repository || report.Stats.Files > 0 {
+		return nil
+	}
+	return &protocol.Problem{Kind: protocol.Unknown, Detail: "there is no file to look at (see that it is mounted, and that no --skip-dirs leaves out all of it)"}
 }
 
 // unknown is the problem of a target in which there is nothing to look up: that no
