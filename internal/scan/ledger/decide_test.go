@@ -335,6 +335,7 @@ func TestStatementsOfTimesToComeAreRefused(t *testing.T) {
 func TestExport(t *testing.T) {
 	m := newMemo(t)
 	open, fix, waive, gone, excluded := vuln("CVE-1", "a", "1", "", High), vuln("CVE-2", "b", "1", "2", High), vuln("CVE-3", "c", "1", "", High), vuln("CVE-4", "d", "1", "2", High), vuln("CVE-5", "e", "1", "", High)
+	went := vuln("CVE-6", "f", "1", "", High) // nobody knows a version that is fixed
 	m.update(func(tx *state.Tx) error {
 		_, err := m.l.ImportVEX(tx, statementsFor(`{"vulnerability":{"name":"CVE-5"},"products":[{"@id":"pkg:deb/debian/e"}],"status":"not_affected","impact_statement":"never called"}`), alice, noon)
 		return err
@@ -348,7 +349,7 @@ func TestExport(t *testing.T) {
 		})
 		return b
 	}
-	m.observe(Observation{Asset: host, At: noon, Scanners: protocol.Scanners(), Complete: true, Items: []Sighting{open, fix, waive, gone, excluded}})
+	m.observe(Observation{Asset: host, At: noon, Scanners: protocol.Scanners(), Complete: true, Items: []Sighting{open, fix, waive, gone, excluded, went}})
 	m.scan(noon.Add(day), open, fix, waive, excluded)
 	b := export()
 	if string(b) != string(export()) {
@@ -366,7 +367,7 @@ func TestExport(t *testing.T) {
 		"CVE-1 under_investigation  pkg:deb/debian/a@1?arch=amd64",
 		"CVE-2 affected update b from 1 to 2 pkg:deb/debian/b@1?arch=amd64",
 		"CVE-3 affected accepted until 2026-03-11 on the responsibility of carol: the module is not loaded pkg:deb/debian/c@1?arch=amd64",
-		"CVE-4 fixed  pkg:deb/debian/d",
+		"CVE-4 fixed  pkg:deb/debian/d@2",
 		"CVE-5 not_affected never called pkg:deb/debian/e@1?arch=amd64",
 	}, "\n"))
 	if doc.Statements[0].Products[0].ID != "urn:mobileops:asset:host:web1" || !strings.HasPrefix(doc.ID, vex.IDPrefix) {

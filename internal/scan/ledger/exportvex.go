@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +19,9 @@ import (
 //   - what is waived is affected, with the reason of the waiver as the action;
 //   - what is open and has a fix is affected, with the update as the action;
 //   - what is open and has none is under investigation;
-//   - what is resolved is fixed, of whatever version is there now.
+//   - what is resolved is fixed in the versions that mend it. Where none is known it
+//     is left out: the package may have gone, or the advisory, and another version
+//     of it can be somewhere else.
 func (l Ledger) ExportVEX(tx *state.Tx, asset, author, tooling string, now time.Time) ([]byte, error) {
 	if strings.TrimSpace(author) == "" {
 		return nil, fmt.Errorf("%w: a VEX document needs an author", ErrInvalid)
@@ -43,7 +46,12 @@ func (l Ledger) ExportVEX(tx *state.Tx, asset, author, tooling string, now time.
 	}
 	doc := vex.Document{Author: author, Tooling: tooling, Role: "operator", Timestamp: s.about.Latest, Version: 1}
 	for n := range items {
-		doc.Statements = append(doc.Statements, items[n].statement(product))
+		if items[n].State != Resolved || len(items[n].Fixed) > 0 {
+			doc.Statements = append(doc.Statements, items[n].statement(product))
+		}
+	}
+	if len(doc.Statements) == 0 {
+		return nil, failure.Errorf(failure.No, "what was found on %s is gone, and no version is known that mends it, so there is nothing to state", asset)
 	}
 	return doc.Encode()
 }
@@ -59,7 +67,7 @@ func (i *Item) statement(product vex.Product) vex.Statement {
 	}
 	purls := i.PURLs
 	if i.State == Resolved {
-		purls = withoutVersions(purls)
+		purls = inVersions(purls, i.Fixed)
 	}
 	for _, p := range purls {
 		product.Subcomponents = append(product.Subcomponents, vex.Component{ID: p})
@@ -94,15 +102,18 @@ func (i *Item) statement(product vex.Product) vex.Statement {
 	return s
 }
 
-// withoutVersions takes versions and qualifiers out of package URLs.
-func withoutVersions(purls []string) (list []string) {
+// inVersions returns package URLs with other versions, and without qualifiers.
+func inVersions(purls, versions []string) (list []string) {
 	for _, p := range purls {
 		p, _, _ = strings.Cut(p, "#")
 		p, _, _ = strings.Cut(p, "?")
 		if at := strings.LastIndexByte(p, '@'); at > 0 && p[at-1] != '/' {
 			p = p[:at]
 		}
-		list = append(list, p)
+		for _, v := range versions {
+			// Package URL specification, "Character encoding": a colon stays as it is.
+			list = append(list, p+"@"+strings.ReplaceAll(url.PathEscape(v), "%3A", ":"))
+		}
 	}
 	return sorted(list)
 }
