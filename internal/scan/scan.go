@@ -138,7 +138,7 @@ func (e *Engine) Scan(ctx context.Context, r Request, progress func(protocol.Pro
 		}
 		out.MaxAge = e.o.MaxAge
 		age := lease.Generation.Age(out.Started)
-		out.Stale = out.MaxAge > 0 && (age > out.MaxAge || age < -24*time.Hour) // or the clock is wrong
+		out.Stale = out.MaxAge > 0 && age > out.MaxAge || age < -24*time.Hour // of the future, as the clock has it
 		if out.Intel, err = e.o.Database.Intel(); err != nil {
 			return nil, err
 		}
@@ -162,6 +162,11 @@ func (e *Engine) Scan(ctx context.Context, r Request, progress func(protocol.Pro
 	out.Asset = asset(&r)
 	if slices.Contains(r.Scanners, protocol.Licenses) {
 		out.Licenses = e.o.Licenses.Judge(out.Scanned, out.Started)
+	}
+	if out.Database != nil && !out.Older { // another one may have come, and have been used, meanwhile
+		if out.Older, err = e.older(ctx, out.Database); err != nil {
+			return nil, err
+		}
 	}
 	return out, e.remember(ctx, &r, out)
 }

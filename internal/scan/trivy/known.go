@@ -18,8 +18,8 @@ import (
 )
 
 // bucketOf returns the name of the bucket in which a database has the advisories of
-// a system, or what the names of all those of its family begin with where a version
-// is not simply a part of it. Source: trivy-db, pkg/vulnsrc/bucket.
+// a system, as Trivy's detector of its family asks for it. Source: trivy-db,
+// pkg/vulnsrc/bucket.
 func bucketOf(family, version string) string {
 	parts := strings.Split(version, ".")
 	first := func(n int) string { return strings.Join(parts[:min(n, len(parts))], ".") }
@@ -38,20 +38,24 @@ func bucketOf(family, version string) string {
 		return "Oracle Linux " + first(1)
 	case ftypes.RedHat, ftypes.CentOS:
 		return "Red Hat"
-	case ftypes.Amazon:
-		return "amazon linux"
+	case ftypes.Amazon: // "2 (Karoo)"; those of before are called by their month
+		name, _, _ := strings.Cut(version, " ")
+		if name, _, _ = strings.Cut(name, "."); !slices.Contains([]string{"2", "2022", "2023"}, name) {
+			name = "1"
+		}
+		return "amazon linux " + name
 	case ftypes.Azure:
-		return "Azure Linux"
+		return "Azure Linux " + first(2)
 	case ftypes.CBLMariner:
-		return "CBL-Mariner"
+		return "CBL-Mariner " + first(2)
 	case ftypes.Photon:
-		return "Photon OS"
+		return "Photon OS " + version
 	case ftypes.SLES:
-		return "SUSE Linux Enterprise"
+		return "SUSE Linux Enterprise " + version
 	case ftypes.SLEMicro:
-		return "SUSE Linux Enterprise Micro"
+		return "SUSE Linux Enterprise Micro " + version
 	case ftypes.OpenSUSELeap:
-		return "openSUSE Leap"
+		return "openSUSE Leap " + version
 	case ftypes.OpenSUSETumbleweed:
 		return "openSUSE Tumbleweed"
 	}
