@@ -109,10 +109,14 @@ const (
 // What the host refuses as busy, of which it did nothing, is asked again.
 func (c *Client) ask(ctx context.Context, method string, params, result any) error {
 	wait, began := busyFirst, time.Now()
+	var refused error // the last time
 	for {
 		a, err := c.do(ctx, method, params, &call{})
 		switch {
 		case errors.Is(err, &Error{Code: CodeBusy}) && time.Since(began) < busyLimit:
+			refused = err
+		case err != nil && refused != nil && ctx.Err() != nil:
+			return fmt.Errorf("%w; meanwhile: %w", refused, err)
 		case err != nil:
 			return err
 		case result == nil || len(a.result) == 0:

@@ -160,6 +160,7 @@ func TestBusyIsAskedAgain(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
+		// The second time may be under way, or have been refused.
 		eventually(t, "asked twice", func() bool { return c.lastIDNow() >= 5 })
 		cancel()
 	}()
