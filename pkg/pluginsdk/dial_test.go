@@ -58,6 +58,17 @@ func echo(t *testing.T) (address string, connect func() int) {
 			return -1
 		}
 		defer file.Close()
+		// Wait for its answer: the other end is a descriptor of this process too,
+		// which tests that count them must not see appear later.
+		var answer [1]byte
+		if _, err := conn.Write([]byte("?")); err != nil {
+			t.Error(err)
+			return -1
+		}
+		if _, err := io.ReadFull(conn, answer[:]); err != nil {
+			t.Error(err)
+			return -1
+		}
 		return dup(t, int(file.Fd()))
 	}
 }
