@@ -220,7 +220,7 @@ func (e *Engine) remember(ctx context.Context, r *Request, out *Report) (err err
 		Unseen: ledger.UnseenOf(r.SkipDirs, r.SkipFiles, out.Scanned.Problems), Products: products(r, out.Scanned),
 		Items: sightings(out.Scanned, out.Licenses, out.Intel),
 	}
-	seen.Unseen.All = seen.Unseen.All || out.Older
+	seen.Unseen.Older = out.Older
 	if r.Host {
 		if err := expect(r.Target, 0, seen.Items); err != nil {
 			return failure.Wrap(failure.Failed, err)

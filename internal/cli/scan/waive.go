@@ -236,7 +236,8 @@ func matching(ctx context.Context, a *app.App, id string) string {
 }
 
 // settle brings what is known of every asset in line with the waivers and VEX
-// documents of now, one asset after the other, so that nobody waits long.
+// documents of now, and the findings about deadlines and waivers with that, one
+// asset after the other, so that nobody waits long.
 func settle(ctx context.Context, l ledger.Ledger, store *state.Store) error {
 	var assets []string
 	if err := store.View(ctx, func(tx *state.Tx) error {
@@ -250,11 +251,18 @@ func settle(ctx context.Context, l ledger.Ledger, store *state.Store) error {
 	}
 	for _, id := range assets {
 		if err := store.Update(ctx, func(tx *state.Tx) error {
-			_, err := l.Settle(tx, id, time.Now())
+			now := time.Now()
+			if _, err := l.Settle(tx, id, now); err != nil {
+				return err
+			}
+			_, err := l.Report(tx, id, now)
 			return err
 		}); err != nil {
 			return err
 		}
 	}
-	return nil
+	return store.Update(ctx, func(tx *state.Tx) error {
+		_, err := l.ReportWaivers(tx, time.Now())
+		return err
+	})
 }

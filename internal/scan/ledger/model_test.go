@@ -56,6 +56,7 @@ func TestTheModel(t *testing.T) {
 					skipped[fmt.Sprintf("d%d", d)] = true
 				}
 			}
+			o.Unseen.Older = r.IntN(5) == 0
 			want := Changes{}
 			sawNow := map[string]bool{}
 			for n := range 60 {
@@ -100,7 +101,7 @@ func TestTheModel(t *testing.T) {
 				if b == nil || !b.open || sawNow[id] || !slices.Contains(o.Scanners, class.Scanner()) {
 					continue
 				}
-				if failed[dir] || skipped[dir] {
+				if failed[dir] || skipped[dir] || o.Unseen.Older && class == Vulnerability {
 					want.Unseen++
 					continue
 				}

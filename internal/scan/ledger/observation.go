@@ -44,6 +44,9 @@ type Unseen struct {
 	Paths []string
 	// All: nobody can tell what was missed, so nothing is resolved.
 	All bool
+	// Older: vulnerabilities were looked up in an older database than before, so that
+	// none of them is resolved. What other scanners missed is.
+	Older bool
 }
 
 // UnseenOf says what a scan did not see, by its request and the problems of its

@@ -106,6 +106,14 @@ type changedItem struct {
 	was  disposition
 }
 
+// viewOf is what the scan could see of a class.
+func (v *visit) viewOf(c Class) *view {
+	if v.o.Unseen.Older && c == Vulnerability {
+		return &view{nothing: true}
+	}
+	return v.view
+}
+
 func (v *visit) ran(c Class) bool { return slices.Contains(v.o.Scanners, c.Scanner()) }
 
 // compare goes through what is stored and what was seen, both in the order of
@@ -216,7 +224,7 @@ func (v *visit) see(k, stored []byte, j *sight) error {
 // keepMissed returns what is known after a scan that could not look everywhere:
 // where an item was found and this scan did not look, it still is.
 func (v *visit) keepMissed(old, now *Sighting) (*Sighting, error) {
-	missed, _ := v.view.missed(old)
+	missed, _ := v.viewOf(now.Class).missed(old)
 	missed = slices.DeleteFunc(slices.Clone(missed), func(p string) bool { return slices.Contains(now.Paths, p) })
 	if len(missed) == 0 {
 		return now, nil
@@ -243,7 +251,8 @@ func (v *visit) miss(k, stored []byte) error {
 		v.tally.add(h.class, h.severity, h.standing, h.disposition)
 		return nil
 	}
-	if h.standing == unseen && v.view.nothing && v.decisions.none() {
+	view := v.viewOf(h.class)
+	if h.standing == unseen && view.nothing && v.decisions.none() {
 		v.out.Unseen++
 		v.tally.add(h.class, h.severity, h.standing, h.disposition)
 		return nil
@@ -256,7 +265,7 @@ func (v *visit) miss(k, stored []byte) error {
 	if err != nil {
 		return err
 	}
-	missed, all := v.view.missed(last)
+	missed, all := view.missed(last)
 	if r.standing == seen {
 		r.LastSeen = v.s.about.Scanned[r.class.Scanner()]
 	}
@@ -361,7 +370,7 @@ func (v *visit) scanned() {
 			v.out.FirstLook = append(v.out.FirstLook, scanner)
 		}
 		a.Scanned[scanner] = v.o.At
-		if v.o.Complete && !v.view.nothing && len(v.view.failed) == 0 {
+		if blind := v.view.nothing || v.o.Unseen.Older && scanner == Vulnerability.Scanner(); v.o.Complete && !blind && len(v.view.failed) == 0 {
 			a.Complete[scanner] = v.o.At
 		}
 		if a.Used[scanner] = v.decisions.used[scanner]; a.Used[scanner] == nil {

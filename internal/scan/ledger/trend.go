@@ -32,7 +32,7 @@ type Scan struct {
 // summarise keeps the summary of the scan.
 func (v *visit) summarise() error {
 	run := Scan{
-		At: v.o.At, Scanners: v.o.Scanners, Complete: v.o.Complete && !v.view.nothing, Counts: v.out.Counts,
+		At: v.o.At, Scanners: v.o.Scanners, Complete: v.o.Complete && !v.view.nothing && !v.o.Unseen.Older, Counts: v.out.Counts,
 		New: len(v.out.New) + len(v.out.Baseline), Reopened: len(v.out.Reopened), Resolved: len(v.out.Resolved),
 	}
 	for _, i := range v.out.Resolved {
