@@ -94,6 +94,7 @@ func TestClient(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].Name != "bad" || list[1].State != Ready || list[0].Last != nil {
 		t.Errorf("%+v, %v", list, err)
 	}
+	r.prints("one", "stdout: hello") // before the restart ends it
 	again, err := c.Restart(ctx, "one", true)
 	if err != nil || again.PID == st.PID || again.State != Ready {
 		t.Errorf("%+v, %v", again, err)

@@ -25,6 +25,7 @@ func TestLinesOfALog(t *testing.T) {
 		head -c 150000 /dev/zero | tr '\0' x; echo
 		printf 'unfinished'`)})
 	r.state("one", Stopped)
+	r.written("one")
 	var got []Line
 	for l, err := range r.Tail(t.Context(), "one", 100, false) {
 		if err != nil {
@@ -52,6 +53,47 @@ func TestLinesOfALog(t *testing.T) {
 	}
 	if st, err := os.Stat(r.LogPath("one")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", st.Mode(), err)
+	}
+}
+
+// TestSaidInTime reads what a process said before it ended only when nobody is
+// waited for any more, and not what goes on without end.
+func TestSaidInTime(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	path := filepath.Join(t.TempDir(), "x.log")
+	l := newServiceLog(path, 1<<20, 3)
+	defer l.close()
+	if _, err := w.WriteString("one\ntwo\nthree"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	l.copyFrom(Stdout, &pipe{File: r}) // its other end stays open
+	var got []string
+	for _, line := range l.last(10) {
+		got = append(got, string(line.Text))
+	}
+	if !slices.Equal(got, []string{"one", "two", "three"}) {
+		t.Errorf("%q", got)
+	}
+	read := 0
+	for p := (&pipe{File: r}); ; {
+		if _, err := w.Write(make([]byte, 1<<10)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := p.Read(make([]byte, 1<<10))
+		if err != nil {
+			break
+		}
+		if read += n; read > inPipe {
+			t.Fatal("it is read as long as somebody writes")
+		}
 	}
 }
 
@@ -172,6 +214,7 @@ func TestSlowFollower(t *testing.T) {
 			}
 			l.add(Stdout, []byte("last"), false)
 			l.close()
+			<-l.gone
 		}
 		if string(line.Text) == "last" {
 			break
@@ -202,6 +245,7 @@ func TestFlood(t *testing.T) {
 	if _, err := c.Stop(t.Context(), "one"); err != nil {
 		t.Fatal(err)
 	}
+	r.written("one")
 	var total int64
 	files, _ := filepath.Glob(u.log.path + "*")
 	for _, f := range files {
@@ -238,7 +282,7 @@ func TestDiskFull(t *testing.T) {
 	if err != nil {
 		t.Skipf("no file system can be mounted: %v", err)
 	}
-	defer unix.Close(dir)
+	t.Cleanup(func() { unix.Close(dir) }) // after the supervisor, which has its log there
 	small := fmt.Sprintf("/proc/self/fd/%d", dir)
 	if err := os.WriteFile(small+"/ballast", make([]byte, 48<<10), 0o600); err != nil {
 		t.Fatal(err)
@@ -301,6 +345,7 @@ func TestAfterAPowerCut(t *testing.T) {
 	l := newServiceLog(path, 1<<20, 3)
 	l.add(Stdout, []byte("next"), false)
 	l.close()
+	<-l.gone // for longer than close waits
 	b, _ := os.ReadFile(path)
 	if lines := strings.Split(string(b), "\n"); len(lines) != 3 || !strings.HasSuffix(lines[1], " stdout next") {
 		t.Errorf("%q", b)

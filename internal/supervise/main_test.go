@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -195,6 +196,27 @@ func (r *running) text(name string) []string {
 		list = append(list, l.Stream+": "+string(l.Text))
 	}
 	return list
+}
+
+// prints waits until a service has printed a line.
+func (r *running) prints(name, line string) {
+	r.t.Helper()
+	eventually(r.t, name+" prints "+line, func() bool { return slices.Contains(r.text(name), line) })
+}
+
+// written waits until the log of a service is in its files, for which the
+// supervisor itself waits only a moment.
+func (r *running) written(name string) {
+	r.t.Helper()
+	u, err := r.unit(name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	eventually(r.t, "the log of "+name+" is written", func() bool {
+		u.log.mu.Lock()
+		defer u.log.mu.Unlock()
+		return len(u.log.pending) == 0 && !u.log.busy
+	})
 }
 
 // eventually waits until something is true.

@@ -150,7 +150,7 @@ func (r *run) start(ctx context.Context) error {
 	}
 	r.pipes = []*os.File{outR, errR}
 	for i, stream := range []string{Stdout, Stderr} {
-		r.copies.Go(func() { r.u.log.copyFrom(stream, r.pipes[i]) })
+		r.copies.Go(func() { r.u.log.copyFrom(stream, &pipe{File: r.pipes[i]}) })
 	}
 	ctx, cancel := context.WithDeadline(ctx, r.deadline)
 	defer cancel()

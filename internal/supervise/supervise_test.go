@@ -20,14 +20,18 @@ import (
 
 func TestReadyAndStopped(t *testing.T) {
 	r := begin(t, nil)
-	flag := filepath.Join(r.dir, "ready")
+	flag, let := filepath.Join(r.dir, "ready"), filepath.Join(r.dir, "let")
 	r.add(Service{Name: "one", Ready: isReady(flag), Start: shell(`
 		trap 'echo drained; exit 0' TERM
 		echo begun; echo trouble >&2
-		sleep 0.1; : >` + flag + `
+		while [ ! -e ` + let + ` ]; do sleep 0.02; done; : >` + flag + `
 		while :; do sleep 0.05; done`)})
+	r.prints("one", "stdout: begun")
 	if st, _ := r.Status("one"); st.State == Ready {
 		t.Errorf("ready before it said so: %+v", st)
+	}
+	if err := os.WriteFile(let, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	st, err := r.Await(t.Context(), "one")
 	if err != nil || st.PID == 0 || st.Started == nil || st.Restarts != 0 {
@@ -177,12 +181,13 @@ func TestNeverReady(t *testing.T) {
 	if st := r.state("deaf", Failed); !strings.Contains(st.Message, "not ready within 200ms") {
 		t.Errorf("%+v", st)
 	}
+	svc.ReadyTimeout = long
 	svc.Name, svc.Ready = "wrong", func(context.Context, Process) error { return errors.New("port is taken") }
 	r.add(svc)
 	if st := r.state("wrong", Failed); !strings.Contains(st.Message, "port is taken") {
 		t.Errorf("%+v", st)
 	}
-	svc.Name, svc.Start, svc.ReadyTimeout = "dies", shell(`exit 3`), long
+	svc.Name, svc.Start = "dies", shell(`exit 3`)
 	svc.Ready = func(ctx context.Context, _ Process) error { <-ctx.Done(); return ctx.Err() }
 	r.add(svc)
 	if st := r.state("dies", Failed); !strings.Contains(st.Message, "ended before it was ready: exit status 3") {
@@ -199,12 +204,13 @@ func TestNeverReady(t *testing.T) {
 // that what it comes back with later is ended.
 func TestStartThatHangs(t *testing.T) {
 	r := begin(t, nil)
-	let := make(chan struct{})
+	begun, let := make(chan struct{}), make(chan struct{})
 	var late atomic.Int64
 	r.add(Service{
 		Name: "one", StopTimeout: 50 * time.Millisecond, Restart: Never,
 		Start: func(ctx context.Context, setup Setup) (Process, error) {
 			cmd := exec.Command("sleep", "1000")
+			close(begun)
 			<-let
 			p, err := StartCommand(cmd, Setup{Mark: setup.Mark}, "")
 			if err == nil {
@@ -213,6 +219,7 @@ func TestStartThatHangs(t *testing.T) {
 			return p, err
 		},
 	})
+	<-begun
 	if err := r.Stop(t.Context(), "one"); err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +239,7 @@ func TestPanicsStayAtHome(t *testing.T) {
 	for name, svc := range map[string]Service{
 		"start": {Start: func(context.Context, Setup) (Process, error) { panic("boom") }},
 		"ready": {Start: shell(`exec sleep 1000`), Ready: boom},
-		"check": {Start: shell(`exec sleep 1000`), Check: boom, CheckInterval: time.Second},
+		"check": {Start: shell(`exec sleep 1000`), Check: boom, CheckInterval: 2 * time.Second},
 	} {
 		svc.Name, svc.Restart = name, Never
 		r.add(svc)
@@ -255,7 +262,9 @@ func TestPanicInTheSupervision(t *testing.T) {
 	r := begin(t, nil)
 	r.add(Service{Name: "good", Start: shell(`exec sleep 1000`)})
 	good := r.state("good", Ready).PID
-	svc := Service{Name: "one", Start: shell(`exec sleep 1000`), Backoff: Backoff{Start: time.Hour}}
+	// Each panic counts as a restart, and nobody knows how many there are until
+	// the service is replaced.
+	svc := Service{Name: "one", Start: shell(`exec sleep 1000`), Backoff: Backoff{Start: time.Hour}, Limit: Limit{Count: -1}}
 	r.add(svc)
 	main := r.state("one", Ready).PID
 	u, _ := r.unit("one")
@@ -316,8 +325,8 @@ func TestOrder(t *testing.T) {
 	script := func(name string) string {
 		return fmt.Sprintf(`trap 'sleep 0.1; echo -%[1]s >>%[2]s; exit 0' TERM; echo +%[1]s >>%[2]s; while :; do sleep 0.02; done`, name, order)
 	}
-	r.add(Service{Name: "base", Start: shell(script("base")), Ready: isReady(flag)})
-	r.add(Service{Name: "mid", After: []string{"base", "unheard-of"}, Start: shell(script("mid")), Ready: func(ctx context.Context, _ Process) error {
+	r.add(Service{Name: "base", StopTimeout: long, Start: shell(script("base")), Ready: isReady(flag), ReadyTimeout: long})
+	r.add(Service{Name: "mid", StopTimeout: long, ReadyTimeout: long, After: []string{"base", "unheard-of"}, Start: shell(script("mid")), Ready: func(ctx context.Context, _ Process) error {
 		for ctx.Err() == nil {
 			if b, _ := os.ReadFile(order); strings.Contains(string(b), "+mid") {
 				return nil
@@ -326,7 +335,7 @@ func TestOrder(t *testing.T) {
 		}
 		return ctx.Err()
 	}})
-	r.add(Service{Name: "top", After: []string{"mid"}, Start: shell(script("top"))})
+	r.add(Service{Name: "top", StopTimeout: long, After: []string{"mid"}, Start: shell(script("top"))})
 	r.until("mid", "waiting", func(st Status) bool { return st.State == Starting && st.Message == "waits for base" })
 	eventually(t, "the first one has begun", func() bool {
 		b, _ := os.ReadFile(order)
@@ -360,7 +369,7 @@ func TestFifty(t *testing.T) {
 	begun := time.Now()
 	for i := range 50 {
 		name := fmt.Sprintf("s%02d", i)
-		if err := r.Add(Service{Name: name, Start: shell(`echo hello; sleep 1000 & exec sleep 1000`)}); err != nil {
+		if err := r.Add(Service{Name: name, ReadyTimeout: long, Start: shell(`echo hello; sleep 1000 & exec sleep 1000`)}); err != nil {
 			t.Fatal(err)
 		}
 		all.Go(func() {
