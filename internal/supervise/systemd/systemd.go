@@ -146,6 +146,11 @@ func (s *Systemd) job(ctx context.Context, method, unit string) error {
 	if err := s.manager.CallWithContext(ctx, manager+"."+method, 0, unit, "replace").Store(&job); err != nil {
 		return explain(ctx, method, unit, err)
 	}
+	return await(ctx, unit, job, signals)
+}
+
+// await waits until signals tell how a job of a unit ended.
+func await(ctx context.Context, unit string, job dbus.ObjectPath, signals <-chan *dbus.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():
