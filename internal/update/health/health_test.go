@@ -83,7 +83,8 @@ func TestCommandPassesInTheEnd(t *testing.T) {
 }
 
 func TestCommandNeverPasses(t *testing.T) {
-	c := fast(Check{Command: []string{"/bin/sh", "-c", "echo no; exit 7"}, Deadline: 3 * time.Second})
+	t.Parallel()
+	c := fast(Check{Command: []string{"/bin/sh", "-c", "echo no; exit 7"}, Deadline: 10 * time.Second})
 	v, err := Wait(context.Background(), c, Env{}, nil)
 	if err != nil || v.Passed || v.Attempts < 1 || v.Failure != "/bin/sh: exit status 7: no" || v.Elapsed > time.Minute {
 		t.Errorf("%+v, %v", v, err)
@@ -92,8 +93,9 @@ func TestCommandNeverPasses(t *testing.T) {
 
 // TestDeadlineEndsACommand is over a command that would hang for longer.
 func TestDeadlineEndsACommand(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	c := fast(Check{Command: []string{"/bin/sh", "-c", "cd " + dir + "; sleep 1000 & echo $! >pid; wait"}, Deadline: 3 * time.Second, Timeout: time.Hour})
+	c := fast(Check{Command: []string{"/bin/sh", "-c", "cd " + dir + "; sleep 1000 & echo $! >pid; wait"}, Deadline: 10 * time.Second, Timeout: time.Hour}) // in which a busy machine starts a shell
 	v, err := Wait(context.Background(), c, Env{}, nil)
 	if err != nil || v.Passed || v.Attempts != 1 || !strings.Contains(v.Failure, "took longer than") || v.Elapsed < c.Deadline {
 		t.Errorf("%+v, %v", v, err)
@@ -234,7 +236,8 @@ func TestHTTP(t *testing.T) {
 			if len(v.Failure) > 1000 {
 				t.Errorf("a failure of %d bytes", len(v.Failure))
 			}
-			if asked.Load() < int32(v.Attempts) {
+			// What was given up in a moment may not have come to the server.
+			if tc.timeout == 0 && asked.Load() < int32(v.Attempts) {
 				t.Errorf("%d attempts, and the server was asked %d times", v.Attempts, asked.Load())
 			}
 		})

@@ -60,6 +60,8 @@ type Hook struct {
 	Env        []string            // beside PATH, HOME and LANG; see Variables
 	Credential *syscall.Credential // whom it runs as; nil: who we are
 	Started    func(pid int)       // told its process, which is its group, too, as soon as it runs; may be nil
+
+	drain time.Duration // 0: drain; for tests
 }
 
 // HookError tells how a command failed.
@@ -107,6 +109,9 @@ func RunHook(ctx context.Context, h Hook) (Output, error) {
 	}
 	if h.Grace <= 0 {
 		h.Grace = Grace
+	}
+	if h.drain <= 0 {
+		h.drain = drain
 	}
 	var out Output
 	fail := &HookError{Status: -1}
@@ -162,7 +167,7 @@ func RunHook(ctx context.Context, h Hook) (Output, error) {
 		h.Started(cmd.Process.Pid)
 	}
 	captured := make(chan Output, 1)
-	go func() { captured <- capture(r) }()
+	go func() { captured <- capture(&pipe{File: r, left: pipeSize}) }()
 
 	over, stop := context.WithTimeout(ctx, h.Timeout)
 	defer stop()
@@ -193,7 +198,7 @@ func RunHook(ctx context.Context, h Hook) (Output, error) {
 		select {
 		case out = <-captured:
 			finished = true
-		case <-time.After(drain):
+		case <-time.After(h.drain):
 		case <-over.Done():
 		}
 	}
