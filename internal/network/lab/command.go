@@ -177,6 +177,7 @@ func Main(m *testing.M) {
 		}
 	}
 	built = prefix + strconv.Itoa(os.Getpid())
+	os.RemoveAll(built) // of one that died and had this number
 	if err := os.Mkdir(built, 0o755); err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		os.Exit(1)

@@ -141,6 +141,7 @@ func (h *Host) AddNIC(s *Switch, options ...Option) *NIC {
 		}
 		return err
 	}))
+	h.lab.must(h.spot.settled(nic.Name))
 	h.nics = append(h.nics, nic)
 	return nic
 }
@@ -250,6 +251,8 @@ func (h *Host) Guest(name, port string, addresses ...string) *Host {
 	guest := h.lab.Host(name)
 	h.IP(fmt.Sprintf("link add %s type veth peer name eth0 netns %s", port, guest.spot.path()), "link set "+port+" up")
 	guest.attach(addresses...)
+	h.lab.must(h.spot.settled(port))
+	h.lab.must(guest.spot.settled("eth0"))
 	return guest
 }
 

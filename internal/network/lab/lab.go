@@ -83,15 +83,22 @@ func (l *Lab) must(err error) {
 func (l *Lab) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, pid := range processes(l.spots) {
-		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		l.t.Logf("lab: ending process %d, which still runs: %s", pid, bytes.ReplaceAll(name, []byte{0}, []byte{' '}))
-		syscall.Kill(pid, syscall.SIGKILL)
-	}
 	// A directory is removed after this, and what they write into it must
-	// have come to its end.
-	for end := time.Now().Add(patience); len(processes(l.spots)) > 0 && time.Now().Before(end); {
-		time.Sleep(5 * time.Millisecond)
+	// have come to its end. Meanwhile some may start others.
+	said := map[int]bool{}
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		left := processes(l.spots)
+		if len(left) == 0 {
+			break
+		}
+		for _, pid := range left {
+			if !said[pid] {
+				name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+				l.t.Logf("lab: ending process %d, which still runs: %s", pid, bytes.ReplaceAll(name, []byte{0}, []byte{' '}))
+				said[pid] = true
+			}
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 	for _, n := range l.spots {
 		n.file.Close()

@@ -5,8 +5,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/mobileops/mobileops/internal/osthread"
 	"golang.org/x/sys/unix"
@@ -70,6 +72,32 @@ func (n *namespace) do(f func() error) error {
 // sysctl sets what is below /proc/sys, where net/ is that of the namespace.
 func (n *namespace) sysctl(name, value string) error {
 	return n.do(func() error { return os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0) })
+}
+
+// settled waits until an interface that is up, and whose other end is, has come
+// to its rest: the kernel makes its link-local address, and the routes to it, a
+// moment after it has seen that the other end is up.
+func (n *namespace) settled(name string) error {
+	const tentative = 0x40 // IFA_F_TENTATIVE
+	return n.do(func() error {
+		off, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + name + "/disable_ipv6")
+		if err != nil || string(off) != "0\n" {
+			return nil // it gets none
+		}
+		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			list, err := os.ReadFile("/proc/thread-self/net/if_inet6")
+			if err != nil {
+				return err
+			}
+			for line := range strings.Lines(string(list)) {
+				f := strings.Fields(line) // address, index, prefix length, scope, flags, name
+				if flags, err := strconv.ParseUint(f[4], 16, 32); err == nil && flags&tentative == 0 && f[5] == name && strings.HasPrefix(f[0], "fe80") {
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("%s: %s has no link-local address after %v", n.name, name, patience)
+	})
 }
 
 // ip runs commands of ip(8), in one go.

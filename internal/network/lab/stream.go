@@ -28,8 +28,8 @@ type End struct {
 
 	received atomic.Int64
 	mu       sync.Mutex
-	err      error         // the first that was seen
-	failed   chan struct{} // closed with it
+	err      error         // all that were seen, by who writes and by who reads
+	failed   chan struct{} // closed with the first
 }
 
 // Stream connects the host to a port of another one, where nothing may listen
@@ -106,16 +106,17 @@ func (e *End) fail(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.err == nil {
-		e.err = err
 		close(e.failed)
 	}
+	e.err = errors.Join(e.err, err)
 }
 
 // Received is how many bytes have arrived here.
 func (e *End) Received() int64 { return e.received.Load() }
 
-// Err is the error that a program at this end sees; nil as long as there is
-// none. What is lost or doubled is one, too.
+// Err is the errors that a program at this end sees, by writing and by reading,
+// of which the kernel tells one alone why; nil as long as there is none. What is
+// lost or doubled is one, too.
 func (e *End) Err() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
