@@ -44,12 +44,7 @@ func TestIsolateIsKilled(t *testing.T) {
 	ping := s.host.Ping(s.attacker.IPv4())
 	start(t, s.host, append([]string{"network", "isolate", "--confirm", window.String()}, allow(s.mgmt)...)...)
 	eventually(t, "no echo comes back", func() bool { return !ping.Passes() })
-	for _, pid := range s.host.Processes() {
-		kill(t, pid)
-	}
-	if left := s.host.Processes(); len(left) > 0 {
-		t.Fatalf("processes %v are alive", left)
-	}
+	killAll(t, s.host)
 	lab.Blocked(t, foes...)
 	lab.Open(t, foes...)
 	// And whoever comes then finds nothing in the way.

@@ -11,9 +11,7 @@ import (
 // routes. Interfaces come back with nothing but their names.
 func (s *scene) reboot(t *testing.T) {
 	t.Helper()
-	for _, pid := range s.host.Processes() {
-		kill(t, pid)
-	}
+	killAll(t, s.host)
 	s.host.Run("nft", "flush", "ruleset").Is(t, 0)
 	s.host.IP("link set eth0 down", "addr flush dev eth0")
 }

@@ -154,17 +154,17 @@ func sshd(t *testing.T, h *lab.Host) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go cmd.Wait()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	there := reaches(h, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), sshPort))
 	eventually(t, "sshd listens", func() bool {
-		if !there.Passes() {
+		select {
+		case err := <-ended:
 			out, _ := os.ReadFile(log.Name())
-			if strings.Contains(string(out), "fatal") || strings.Contains(string(out), "error") {
-				t.Fatalf("sshd: %s", out)
-			}
-			return false
+			t.Fatalf("sshd: %v: %s", err, out)
+		default:
 		}
-		return true
+		return there.Passes()
 	})
 }
 

@@ -123,13 +123,25 @@ func gone(t *testing.T, pid int) {
 	})
 }
 
-// kill ends a process without a word to it.
+// kill ends a process without a word to it, unless it has just ended by itself.
 func kill(t *testing.T, pid int) {
 	t.Helper()
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
 		t.Fatalf("killing %d: %v", pid, err)
 	}
 	gone(t, pid)
+}
+
+// killAll ends all processes of a host, and those that they have started meanwhile.
+func killAll(t *testing.T, h *lab.Host) {
+	t.Helper()
+	eventually(t, "no process runs in "+h.Name, func() bool {
+		list := h.Processes()
+		for _, pid := range list {
+			kill(t, pid)
+		}
+		return len(list) == 0
+	})
 }
 
 func eventually(t *testing.T, what string, f func() bool) {

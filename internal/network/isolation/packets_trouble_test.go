@@ -68,9 +68,7 @@ func TestKilledAnywhere(t *testing.T) {
 				gone = true
 			case <-time.After(time.Millisecond):
 			}
-			for _, pid := range s.host.Processes() {
-				kill(t, pid)
-			}
+			killAll(t, s.host)
 		}
 		if ruleset(t, s.host) == before {
 			open++
@@ -82,9 +80,7 @@ func TestKilledAnywhere(t *testing.T) {
 		}
 		r := s.host.Mobileops("network", "restore")
 		for end := time.Now().Add(time.Minute); r.Status == 8 && time.Now().Before(end); r = s.host.Mobileops("network", "restore") {
-			for _, pid := range s.host.Processes() { // one that was not yet there to be killed
-				kill(t, pid)
-			}
+			killAll(t, s.host) // one that was not yet there to be killed
 		}
 		if r.Status != 0 && r.Status != 1 {
 			t.Fatalf("restore: %+v", r)
