@@ -65,19 +65,9 @@ func sleeper(t *testing.T, h *lab.Host) (pid int) {
 	}
 }
 
-// TestInterfaces compares them with what ip(8) says.
-func TestInterfaces(t *testing.T) {
-	l := lab.New(t)
-	h := l.Switch().Host("host")
-	h.IP("link add br7 type bridge stp_state 1", "link set br7 up", "addr add 10.7.0.1/24 dev br7")
-	one, two := h.Guest("one", "tap1", "10.7.0.2/24"), h.Guest("two", "tap2", "10.7.0.3/24")
-	h.IP("link set br7 type bridge stp_state 0", "link set tap1 master br7", "link set tap2 master br7", "link set tap1 type bridge_slave isolated on")
-	pid := sleeper(t, one)
-	one.Run("ping", "-c1", "-W30", "10.7.0.1").Is(t, 0)
-	two.Run("ping", "-c1", "-W30", "10.7.0.1").Is(t, 0)
-
-	s := New(Options{Parts: Parts{Interfaces: true}})
-	snap := whole(t, h, s)
+// sameInterfaces says where a snapshot differs from what ip(8) has.
+func sameInterfaces(t *testing.T, h *lab.Host, snap *Snapshot) (wrong []string) {
+	t.Helper()
 	var want []struct {
 		Index     uint32 `json:"ifindex"`
 		Name      string `json:"ifname"`
@@ -97,7 +87,7 @@ func TestInterfaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(want) != len(snap.Interfaces) || len(want) < 5 {
-		t.Fatalf("%d interfaces, ip has %d", len(snap.Interfaces), len(want))
+		return []string{fmt.Sprintf("%d interfaces, ip has %d", len(snap.Interfaces), len(want))}
 	}
 	for _, w := range want {
 		n := snap.named(w.Name)
@@ -107,16 +97,40 @@ func TestInterfaces(t *testing.T) {
 		}
 		if n.Index != w.Index || n.MTU != w.MTU || strings.ReplaceAll(n.State, "-", "") != strings.ToLower(w.State) || n.MAC != w.Address ||
 			n.Master != w.Master || n.Kind != kind || len(n.Addresses) != len(w.Addresses) {
-			t.Errorf("%+v, ip has %+v", n, w)
+			wrong = append(wrong, fmt.Sprintf("%+v, ip has %+v", n, w))
 			continue
 		}
 		for i, a := range w.Addresses {
 			if n.Addresses[i].Prefix != netip.PrefixFrom(netip.MustParseAddr(a.Local), a.Bits) {
-				t.Errorf("%s: %v, ip has %v", n.Name, n.Addresses[i], a)
+				wrong = append(wrong, fmt.Sprintf("%s: %v, ip has %v", n.Name, n.Addresses[i], a))
 			}
 		}
 	}
+	return wrong
+}
 
+// TestInterfaces compares them with what ip(8) says.
+func TestInterfaces(t *testing.T) {
+	l := lab.New(t)
+	h := l.Switch().Host("host")
+	h.IP("link add br7 type bridge stp_state 1", "link set br7 up", "addr add 10.7.0.1/24 dev br7")
+	one, two := h.Guest("one", "tap1", "10.7.0.2/24"), h.Guest("two", "tap2", "10.7.0.3/24")
+	h.IP("link set br7 type bridge stp_state 0", "link set tap1 master br7", "link set tap2 master br7", "link set tap1 type bridge_slave isolated on")
+	pid := sleeper(t, one)
+	one.Run("ping", "-c1", "-W30", "10.7.0.1").Is(t, 0)
+	two.Run("ping", "-c1", "-W30", "10.7.0.1").Is(t, 0)
+
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		wrong := sameInterfaces(t, h, whole(t, h, New(Options{Parts: Parts{Interfaces: true}})))
+		if len(wrong) == 0 {
+			break
+		}
+		if time.Now().After(end) { // the kernel makes addresses of IPv6 a moment after the links are up
+			t.Fatalf("interfaces\n%s", strings.Join(wrong, "\n"))
+		}
+	}
+	s := New(Options{Parts: Parts{Interfaces: true}})
+	snap := whole(t, h, s)
 	if len(snap.Bridges) != 1 || len(snap.Bridges[0].Ports) != 2 {
 		t.Fatalf("bridges %+v", snap.Bridges)
 	}
@@ -307,7 +321,15 @@ func TestListenersAndFlows(t *testing.T) {
 	six := talk(t, other, netip.AddrPortFrom(host.IPv6(), any.Port()), 10)
 	self := talk(t, host, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), any.Port()), 10)
 	s := New(Options{Parts: Parts{Listeners: true, Flows: true}})
-	snap := whole(t, host, s)
+	host4 := netip.AddrPortFrom(host.IPv4(), any.Port())
+	var snap *Snapshot
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // what a server sends is acknowledged a moment after it was read
+		snap = whole(t, host, s)
+		four, six := snap.flow(host4, local(in)), snap.flow(netip.AddrPortFrom(host.IPv6(), any.Port()), local(six))
+		if four.SentBytes != nil && *four.SentBytes >= 500 && six.SentBytes != nil && *six.SentBytes >= 10 || time.Now().After(end) {
+			break
+		}
+	}
 	if snap.Tracking.Bytes {
 		t.Error("connections are counted, and nobody asked for that")
 	}
@@ -322,7 +344,6 @@ func TestListenersAndFlows(t *testing.T) {
 		}
 	}
 	check(snap.flow(local(out), away), "out", "socket", 1000, 1000)
-	host4 := netip.AddrPortFrom(host.IPv4(), any.Port())
 	check(snap.flow(host4, local(in)), "in", "socket", 500, 500)
 	check(snap.flow(netip.AddrPortFrom(host.IPv6(), any.Port()), local(six)), "in", "socket", 10, 10)
 	check(snap.flow(local(self), netip.MustParseAddrPort(self.RemoteAddr().String())), "within", "socket", 10, 10)

@@ -124,9 +124,17 @@ func TestListIsWhatSSPrints(t *testing.T) {
 		var first [1]byte
 		p.server.Read(first[:])
 
-		list, err := List()
-		if err != nil {
-			t.Fatal(err)
+		var list []Socket
+		acknowledged := func(s Socket) bool {
+			return s.Proto == unix.IPPROTO_TCP && s.Local == addr(p.client.LocalAddr()) && s.SendQueue == 0
+		}
+		for deadline := time.Now().Add(time.Minute); !slices.ContainsFunc(list, acknowledged); { // a moment after it was read
+			if list, err = List(); err != nil {
+				t.Fatal(err)
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("nobody acknowledges what was written: %+v", list)
+			}
 		}
 		for _, s := range list {
 			name := protoName(s.Proto)
