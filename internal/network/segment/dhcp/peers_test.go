@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -200,6 +201,9 @@ func TestDhclient(t *testing.T) {
 		t.Errorf("after it forgot its lease %s, before %s", again, got[0])
 	}
 	a.Run("dhclient", "-4", "-r", "-v", "-lf", a.Dir()+"/leases", "-pf", a.Dir()+"/pid", "eth0").Is(t, 0)
+	until(t, "the release", func() bool { // which the client sends, and nobody answers
+		return slices.ContainsFunc(z.leases(), func(l Lease) bool { return l.Address.String() == got[0] && l.State == Ended })
+	})
 	for _, l := range z.leases() {
 		if want := map[string]State{got[0]: Ended, got[1]: Bound, got[2]: Bound}[l.Address.String()]; l.State != want {
 			t.Errorf("%s is %s, want %s", l.Address, l.State, want)

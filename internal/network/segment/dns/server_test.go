@@ -506,15 +506,16 @@ func TestWhoIsNotServed(t *testing.T) {
 	}
 	mu.Unlock()
 	c := &dns.Client{Timeout: 100 * time.Millisecond}
-	lost := 0
-	for range 40 {
-		if _, _, err := c.Exchange(new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA), at); err != nil {
-			lost++
-			break
+	answered := 0 // or lost on a busy machine, which takes its time
+	for s.Counters().Limited == 0 && answered < 40 {
+		answered++
+		_, _, err := c.Exchange(new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA), at)
+		if err == nil && s.Counters().Limited > 0 {
+			t.Error("a question beyond the limit was answered")
 		}
 	}
-	if lost == 0 || s.Counters().Limited == 0 {
-		t.Error("40 questions at once with a burst of 20 allowed")
+	if s.Counters().Limited == 0 {
+		t.Errorf("%d questions at once with a burst of 20 allowed", answered)
 	}
 	_, at = start(t, Config{Upstream: []netip.AddrPort{up.addr}, Clients: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24")}})
 	if r := ask(t, at, "www.example.org.", dns.TypeA, nil); r.Rcode != dns.RcodeRefused || len(r.Answer) > 0 {

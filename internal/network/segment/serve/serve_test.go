@@ -279,7 +279,8 @@ func TestOneZoneDoesNotStopAnother(t *testing.T) {
 	var st map[string]ZoneStatus
 	until(t, "what every service came to", func() bool {
 		st = s.status()
-		return st["prod"].DHCP != nil && st["prod"].DNS != nil && st["broken"].DHCP != nil && st["broken"].DNS != nil && st["broken"].DNS.State != Starting
+		settled := func(s *ServiceStatus) bool { return s != nil && s.State != Starting }
+		return settled(st["prod"].DHCP) && settled(st["prod"].DNS) && settled(st["broken"].DHCP) && settled(st["broken"].DNS)
 	})
 	if st["prod"].DHCP.State != Failed || st["prod"].DNS.State != Failed || !strings.Contains(st["prod"].DHCP.Error, "mo-prod") {
 		t.Errorf("without its bridge: %+v", st["prod"].DHCP)
