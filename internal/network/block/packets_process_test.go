@@ -28,7 +28,7 @@ type worker struct {
 func startWorker(t *testing.T, h *lab.Host, prefix ...string) *worker {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	words := append(prefix, "bash", "-c", `while read host port; do timeout 2 bash -c "exec 3<>/dev/tcp/$host/$port && echo hello >&3 && head -c 5 <&3 >/dev/null" 2>/dev/null; echo $?; done`)
+	words := append(prefix, "bash", "-c", `echo ready; while read host port; do timeout 2 bash -c "exec 3<>/dev/tcp/$host/$port && echo hello >&3 && head -c 5 <&3 >/dev/null" 2>/dev/null; echo $?; done`)
 	cmd := h.Command(ctx, words[0], words[1:]...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -42,7 +42,12 @@ func startWorker(t *testing.T, h *lab.Host, prefix ...string) *worker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { in.Close(); cancel(); cmd.Wait() })
-	return &worker{cmd, in, bufio.NewReader(out)}
+	w := &worker{cmd, in, bufio.NewReader(out)}
+	// It is on its way into the host until then, and its network another one.
+	if line, err := w.out.ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the worker says %q: %v", line, err)
+	}
+	return w
 }
 
 // to is a probe by the worker.
