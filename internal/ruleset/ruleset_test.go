@@ -204,7 +204,7 @@ func TestConsistent(t *testing.T) {
 		}
 	}()
 	var sum string
-	for read, end := 0, time.Now().Add(time.Minute); read < 50; {
+	for read, end := 0, time.Now().Add(5*time.Minute); read < 50; {
 		err := h.Do(func() (err error) {
 			sum, err = Digest(context.Background(), nil)
 			return err
