@@ -30,7 +30,7 @@ func (s *site) awaits(what string, is func() bool) {
 func (s *site) begun(op string) (*exec.Cmd, func() string) {
 	s.Helper()
 	cmd, out := s.process(op, "")
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = time.Minute
 	if err := cmd.Start(); err != nil {
 		s.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func (s *site) last() update.Event {
 
 // holding is a package whose health check goes on until it is ended.
 func (s *site) holding(sequence uint64) string {
-	return s.pack(sequence, "health: {command: [check], deadline: 60s}\n", files{"a": "hold", "check 755": "#!/bin/sh\n: >'" + s.dir + "/trial'\nexec sleep 600\n"})
+	return s.pack(sequence, "health: {command: [check], deadline: 5m}\n", files{"a": "hold", "check 755": "#!/bin/sh\n: >'" + s.dir + "/trial'\nexec sleep 600\n"})
 }
 
 // TestRollbackEndsALiveTrial: whoever is in the check is asked to end it, and one

@@ -24,7 +24,7 @@ func (s *site) bulky(sequence uint64) (path string, tree files) {
 	}
 	all := maps.Clone(tree)
 	all[".mobileops/hooks/h 755"] = "#!/bin/sh\nexit 0\n"
-	return s.pack(sequence, "kind: full\nconfig: ['etc/**']\nhooks: {after: {command: [.mobileops/hooks/h]}}\nhealth: {command: [check], deadline: 5s}\n", all), tree
+	return s.pack(sequence, "kind: full\nconfig: ['etc/**']\nhooks: {after: {command: [.mobileops/hooks/h]}}\nhealth: {command: [check], deadline: 2m}\n", all), tree
 }
 
 // outOfRoom proves what holds after an apply that found no room: what is live is

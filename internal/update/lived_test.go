@@ -74,9 +74,9 @@ func TestFailedTrialIsNoAcceptance(t *testing.T) {
 	first := s.pack(1, "", files{"a": "1"})
 	s.apply(first)
 	s.opts = func(o *update.Options) { o.RequireChange = true }
+	s.touch("sick")
 	path := s.hooked(2, "2")
 	id := s.approved(path, false)
-	s.touch("sick")
 	if _, err := s.engine().Apply(ctx, update.Request{Path: path, Change: id}, nil); !errors.Is(err, update.ErrUnhealthy) {
 		t.Fatal(err)
 	}

@@ -59,16 +59,13 @@ func (e *Engine) endOrphan(n *Notice) {
 	if err := json.Unmarshal(data, &r); err != nil || r.PID < 2 || r.Boot != bootID() {
 		return
 	}
-	there := func() bool {
-		start, state, ok := processStart(r.PID)
-		return ok && start == r.Start && state != "Z"
-	}
-	if !there() {
+	if start, state, ok := processStart(r.PID); !ok || start != r.Start || state == "Z" {
 		return
 	}
 	n.phase("ending the hook that was left behind (process %d)", r.PID)
 	err = unix.Kill(-r.PID, unix.SIGKILL)
-	for until := time.Now().Add(gone); there() && err == nil; time.Sleep(10 * time.Millisecond) {
+	// Those that it started may end later than it does.
+	for until := time.Now().Add(gone); err == nil && groupRuns(r.PID); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(until) {
 			err = errors.New("it does not end")
 		}
@@ -78,18 +75,40 @@ func (e *Engine) endOrphan(n *Notice) {
 	}
 }
 
+// groupRuns reports whether a process of the group runs. One that ended and was not
+// asked how, which whoever adopted it may never do, does not.
+func groupRuns(group int) bool {
+	if errors.Is(unix.Kill(-group, 0), unix.ESRCH) {
+		return false
+	}
+	names, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, name := range names {
+		if f := statFields(name); f != nil && f[2] == strconv.Itoa(group) && f[0] != "Z" && f[0] != "X" {
+			return true
+		}
+	}
+	return false
+}
+
 // processStart returns when a process began, in ticks since the boot, and its
-// state (proc_pid_stat(5)).
+// state.
 func processStart(pid int) (start uint64, state string, ok bool) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
+	f := statFields(fmt.Sprintf("/proc/%d/stat", pid))
+	if f == nil {
 		return 0, "", false
 	}
+	start, err := strconv.ParseUint(f[19], 10, 64)
+	return start, f[0], err == nil
+}
+
+// statFields returns what /proc/PID/stat says from the third field on, the state
+// (proc_pid_stat(5)); nil when there is no such process.
+func statFields(name string) []string {
+	data, _ := os.ReadFile(name)
 	text := string(data)
 	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // its name may have anything else
 	if len(fields) < 20 {
-		return 0, "", false
+		return nil
 	}
-	start, err = strconv.ParseUint(fields[19], 10, 64)
-	return start, fields[0], err == nil
+	return fields
 }

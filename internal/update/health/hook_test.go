@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -211,6 +212,8 @@ func TestHookTellsStatusAndSignal(t *testing.T) {
 // TestHookTimesOut ends commands that take too long, and what they started.
 func TestHookTimesOut(t *testing.T) {
 	t.Parallel()
+	var all sync.WaitGroup // at once, on however few cores: they only wait
+	defer all.Wait()
 	for name, tc := range map[string]struct {
 		line  string
 		last  string
@@ -223,22 +226,23 @@ func TestHookTimesOut(t *testing.T) {
 		"grandchild has pipe":    {"(trap '' TERM; sleep 1000) & echo $! >pid; sleep 1000", "", time.Minute},
 		"grandchild ignores all": {"(trap '' TERM HUP INT; while :; do sleep 1000; done) & echo $! >pid; wait", "", time.Minute},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			h := sh(tc.line)
-			h.Dir, h.Timeout, h.Grace = dir, 10*time.Second, tc.grace // in which a busy machine starts a shell
-			out, err := RunHook(context.Background(), h)
-			if he := hookError(t, err); he.TimedOut < h.Timeout {
-				t.Errorf("%+v", he)
-			}
-			if !strings.Contains(err.Error(), "took longer than") {
-				t.Error(err)
-			}
-			if !strings.Contains(string(out.Bytes()), tc.last) {
-				t.Errorf("output %q has no %q", out.Bytes(), tc.last)
-			}
-			gone(t, filepath.Join(dir, "pid"))
+		all.Go(func() {
+			t.Run(name, func(t *testing.T) {
+				dir := t.TempDir()
+				h := sh(tc.line)
+				h.Dir, h.Timeout, h.Grace = dir, 10*time.Second, tc.grace // in which a busy machine starts a shell
+				out, err := RunHook(context.Background(), h)
+				if he := hookError(t, err); he.TimedOut < h.Timeout {
+					t.Errorf("%+v", he)
+				}
+				if !strings.Contains(err.Error(), "took longer than") {
+					t.Error(err)
+				}
+				if !strings.Contains(string(out.Bytes()), tc.last) {
+					t.Errorf("output %q has no %q", out.Bytes(), tc.last)
+				}
+				gone(t, filepath.Join(dir, "pid"))
+			})
 		})
 	}
 }
