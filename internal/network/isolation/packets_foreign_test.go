@@ -2,9 +2,11 @@ package isolation_test
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -189,21 +191,35 @@ func TestANewInterfaceIsSealed(t *testing.T) {
 	plug()
 	s.host.IP("link show eth1")
 	// The frame with a type of its own is what only a seal stops.
-	eventually(t, "the interface is sealed", func() bool { return !frames.Passes() })
+	s.sealed(t, "eth1")
 	lab.Blocked(t, probes...)
 	// And once more, by another name.
 	s.host.IP("link set eth1 down", "link set eth1 name uplink7", "link set uplink7 up")
 	nic.Name = "uplink7"
-	eventually(t, "the interface is sealed by its new name", func() bool { return !frames.Passes() })
+	s.sealed(t, "uplink7")
 	lab.Blocked(t, frames)
 	s.host.IP("link set uplink7 down", "link set uplink7 name eth1", "link set eth1 up")
 	nic.Name = "eth1"
 	s.host.IP("addr replace " + nic.IPv6.String() + "/64 dev eth1 nodad") // lost when it was down
-	eventually(t, "the interface is sealed again", func() bool { return !frames.Passes() })
+	s.sealed(t, "eth1")
 	lab.Blocked(t, probes...)
 	lab.Open(t, s.friends()...)
 	s.restore(t)
 	lab.Open(t, probes...)
+}
+
+// sealed waits until the guard has given an interface its chains: that no frame
+// passes may also be because a busy machine has not brought the link up yet.
+func (s *scene) sealed(t *testing.T, name string) {
+	t.Helper()
+	eventually(t, name+" is sealed", func() bool {
+		var doc struct{ Isolation struct{ Sealed []string } }
+		out := s.host.Mobileops("network", "status", "--output", "json").Stdout
+		if err := json.Unmarshal([]byte(out), &doc); err != nil {
+			t.Fatalf("network status: %v: %s", err, out)
+		}
+		return slices.Contains(doc.Isolation.Sealed, name)
+	})
 }
 
 func TestTheRulesetRoundTrips(t *testing.T) {
