@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/mobileops/mobileops/internal/scan/protocol"
+	"github.com/mobileops/mobileops/internal/scan/vex"
 )
 
 // TestAssetStaysTheSame: what a target is remembered as has nothing in it that the
@@ -81,5 +82,37 @@ func TestAnEmptyDirectoryIsNotClean(t *testing.T) {
 		if nothing(&r, &protocol.Report{Stats: protocol.Stats{Files: 1}}) != nil {
 			t.Errorf("%s with a file", kind)
 		}
+	}
+}
+
+// TestImageIsNamedByPackageURLs: statements about an image that was fetched reach
+// it, in every manner in which OCI package URLs are written, and those about others
+// do not.
+func TestImageIsNamedByPackageURLs(t *testing.T) {
+	image := &protocol.ImageID{
+		ID: "sha256:11", Architecture: "amd64", Tags: []string{"registry.example.org/team/Portal:2", "registry.example.org/other:9"},
+		Digests: []string{"registry.example.org/team/Portal@sha256:22"},
+	}
+	names := products(&Request{Kind: protocol.Image, Remote: true}, &protocol.Report{Image: image})
+	for id, want := range map[string]bool{
+		"pkg:oci/portal": true,
+		"pkg:oci/portal@sha256%3A22?repository_url=registry.example.org%2Fteam%2FPortal&arch=amd64": true,
+		"pkg:oci/portal@sha256:22?tag=2&repository_url=registry.example.org/team":                   true,
+		"pkg:oci/portal?arch=arm64": false,
+		"pkg:oci/portal?tag=9":      false,
+		"pkg:oci/portal@sha256%3A11?repository_url=registry.example.org/team/Portal": false,
+		"pkg:oci/portal?repository_url=registry.example.com/team":                    false,
+		"registry.example.org/team/Portal:2":                                         true,
+	} {
+		d := &vex.Document{Statements: []vex.Statement{{
+			Vulnerability: vex.Vulnerability{Name: "CVE-1"}, Status: vex.NotAffected, Products: []vex.Product{{Component: vex.Component{ID: id}}},
+		}}}
+		if _, s := vex.Match([]*vex.Document{d}, vex.Query{Vulnerabilities: []string{"CVE-1"}, Products: names}); (s != nil) != want {
+			t.Errorf("%s: %t", id, !want)
+		}
+	}
+	// What a file calls itself could be anything.
+	if got := products(&Request{Kind: protocol.Image}, &protocol.Report{Image: image}); len(got) != 1 || got[0] != "sha256:11" {
+		t.Errorf("an archive is %q", got)
 	}
 }

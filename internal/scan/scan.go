@@ -18,6 +18,7 @@ package scan
 
 import (
 	"context"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -275,8 +276,40 @@ func products(r *Request, report *protocol.Report) (names []string) {
 	if i := report.Image; i != nil {
 		names = append(names, i.ID)
 		if r.Remote {
-			names = append(append(names, i.Tags...), i.Digests...)
+			names = slices.Concat(names, i.Tags, i.Digests, packageURLs(i))
 		}
 	}
 	return names
+}
+
+// packageURLs are names of an image in the manner of package URLs
+// (https://github.com/package-url/purl-spec, type oci): with each tag that it has in
+// a repository, or none. Those who write them differ in whether repository_url has
+// the name of the image at its end, so there is one of each.
+func packageURLs(i *protocol.ImageID) (urls []string) {
+	for _, d := range i.Digests {
+		repository, digest, ok := strings.Cut(d, "@")
+		if !ok {
+			continue
+		}
+		tags := []string{""}
+		for _, t := range i.Tags {
+			if tag, ok := strings.CutPrefix(t, repository+":"); ok {
+				tags = append(tags, tag)
+			}
+		}
+		for _, url := range []string{repository, path.Dir(repository)} {
+			for _, tag := range tags {
+				q := "repository_url=" + url
+				if i.Architecture != "" {
+					q = "arch=" + i.Architecture + "&" + q
+				}
+				if tag != "" {
+					q += "&tag=" + tag
+				}
+				urls = append(urls, "pkg:oci/"+path.Base(repository)+"@"+strings.Replace(digest, ":", "%3A", 1)+"?"+q)
+			}
+		}
+	}
+	return urls
 }

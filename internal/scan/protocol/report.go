@@ -42,10 +42,11 @@ type OS struct {
 
 // ImageID is what an image is called.
 type ImageID struct {
-	ID      string   `json:"id"` // digest of its configuration
-	Digests []string `json:"digests,omitempty"`
-	Tags    []string `json:"tags,omitempty"`
-	Layers  []string `json:"layers,omitempty"` // DiffIDs, lowest first
+	ID           string   `json:"id"` // digest of its configuration
+	Architecture string   `json:"architecture,omitempty"`
+	Digests      []string `json:"digests,omitempty"`
+	Tags         []string `json:"tags,omitempty"`
+	Layers       []string `json:"layers,omitempty"` // DiffIDs, lowest first
 }
 
 // Commit is what a git work tree is at.

@@ -66,7 +66,10 @@ func archive(t *testing.T, entries ...entry) []byte {
 
 func image(t *testing.T, layers ...[]byte) v1.Image {
 	t.Helper()
-	img := v1.Image(empty.Image)
+	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64", RootFS: v1.RootFS{Type: "layers"}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, content := range layers {
 		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
 		if err != nil {
@@ -189,7 +192,7 @@ func TestAnImageOfARegistryIsFetchedOnlyWhenAsked(t *testing.T) {
 	refused(t, r, failure.Failed, "--remote")
 	r.Remote, r.Insecure = true, true
 	report := run(t, r)
-	if len(report.Results) != 1 || report.Results[0].Target != "/a.env" || len(report.Image.Digests) != 1 || !slices.Equal(report.Image.Tags, []string{target}) {
+	if len(report.Results) != 1 || report.Results[0].Target != "/a.env" || len(report.Image.Digests) != 1 || !slices.Equal(report.Image.Tags, []string{target}) || report.Image.Architecture != "amd64" {
 		t.Errorf("results %+v, image %+v", report.Results, report.Image)
 	}
 	r.Target = strings.TrimPrefix(server.URL, "http://") + "/none:1"

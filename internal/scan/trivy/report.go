@@ -79,7 +79,7 @@ func (j *job) report(r *types.Report, from origin) (*protocol.Report, error) {
 	}
 	m := r.Metadata
 	if m.ImageID != "" || len(m.DiffIDs) > 0 {
-		out.Image = &protocol.ImageID{ID: m.ImageID, Digests: m.RepoDigests, Tags: m.RepoTags, Layers: m.DiffIDs}
+		out.Image = &protocol.ImageID{ID: m.ImageID, Architecture: m.ImageConfig.Architecture, Digests: m.RepoDigests, Tags: m.RepoTags, Layers: m.DiffIDs}
 	}
 	if r.BOM != nil {
 		if root := r.BOM.Root(); root != nil {
