@@ -20,6 +20,8 @@ import (
 // messages of a syslog that come by UDP, syslog-address and syslog. It asks for
 // the token "let-me-in". It ends by SIGINT or SIGTERM.
 func anchorServer() {
+	stop := make(chan os.Signal, 1) // before anybody can know that it is there
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	dir := os.Args[1]
 	must := func(err error) {
 		if err != nil {
@@ -63,7 +65,5 @@ func anchorServer() {
 	must(os.WriteFile(filepath.Join(dir, "syslog-address"), []byte("udp://"+udp.LocalAddr().String()), 0o644))
 	must(os.WriteFile(filepath.Join(dir, "url.tmp"), []byte(server.URL), 0o644))
 	must(os.Rename(filepath.Join(dir, "url.tmp"), filepath.Join(dir, "url")))
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	<-stop
 }
