@@ -607,7 +607,7 @@ func TestApprovalsAtOnce(t *testing.T) {
 	done := make(chan error)
 	for n := range 8 {
 		go func() {
-			store := state.New(d.store.Dir(), state.Options{})
+			store := state.New(d.store.Dir(), state.Options{LockTimeout: 5 * time.Minute}) // many want it, on a busy machine
 			done <- store.Update(context.Background(), func(tx *state.Tx) error {
 				_, err := Approve(tx, c.ID, Consent{By: sudo(int64(1001 + n/2))}, nil, d.now)
 				return err
