@@ -137,10 +137,12 @@ func sh(t testing.TB, h *lab.Host, line string) string {
 }
 
 // everythingOf is all that an apply could change. An interface that has been up
-// once keeps a queueing discipline of the kernel's choice, and timers run.
+// once keeps a queueing discipline of the kernel's choice, and timers run. An
+// address of IPv6 that comes back has its routes when it is not tentative any more.
 func everythingOf(t testing.TB, h *lab.Host) string {
 	t.Helper()
 	return sh(t, h, `
+i=0; while [ $i -lt 500 ] && ip -6 -o addr show tentative | grep -q .; do sleep 0.02; i=$((i+1)); done
 ip -d link | sed 's/ \(numtxqueues\|qlen\).*//; s/ qdisc [a-z_]*//; s/_timer *[0-9.]*//g'
 ip -o addr | sed 's/valid_lft.*//'
 ip route show table all; ip -6 route show table all
