@@ -41,10 +41,17 @@ func devicesOf(t *testing.T, dir string) (devices []string) {
 }
 
 // used reports whether a loop device is attached to a file below dir, or to one
-// that is no longer in anybody's namespace, whose name is "/".
-func used(device, dir string) bool {
+// that is no longer in anybody's namespace, whose name is "/", and is so since the
+// attachment with that number: other tests take what is free, at once.
+func used(device, dir, attachment string) bool {
 	file, err := os.ReadFile(device)
-	return err == nil && (strings.HasPrefix(string(file), dir) || string(file) == "/\n")
+	return err == nil && (strings.HasPrefix(string(file), dir) || string(file) == "/\n") && attachmentOf(device) == attachment
+}
+
+// attachmentOf is a number that every attachment gets anew, before Linux 5.15 none.
+func attachmentOf(device string) string {
+	number, _ := os.ReadFile(filepath.Join(filepath.Dir(device), "../diskseq"))
+	return string(number)
 }
 
 // serverOf returns the process that serves the disk below dir.

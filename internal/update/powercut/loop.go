@@ -52,7 +52,7 @@ func (p *place) unmount(who any) error {
 	p.who = nil
 	var err error
 	// A process that was killed closes its files a moment later.
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if err = unix.Unmount(p.dir, 0); !errors.Is(err, unix.EBUSY) {
 			break
 		}
@@ -75,7 +75,7 @@ func loopDevice(file *os.File, sector int) (*os.File, error) {
 	config := unix.LoopConfig{Fd: uint32(file.Fd()), Size: uint32(sector), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR}}
 	copy(config.Info.File_name[:63], filepath.Base(file.Name()))
 	// Somebody else may take the device that is free now.
-	for end := time.Now().Add(10 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
 			return nil, fmt.Errorf("a free loop device: %w", err)

@@ -248,7 +248,7 @@ func (d *Device) close() {
 			_ = unix.Unmount(d.file, unix.MNT_DETACH)
 			d.t.Errorf("powercut: something still uses the disk: %v", err)
 		}
-		end := time.AfterFunc(20*time.Second, func() { _ = d.server.Process.Kill() })
+		end := time.AfterFunc(time.Minute, func() { _ = d.server.Process.Kill() })
 		if err := d.server.Wait(); err != nil {
 			d.t.Errorf("powercut: the server of the disk: %v", err)
 		}

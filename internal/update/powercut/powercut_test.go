@@ -377,6 +377,7 @@ func TestNothingIsLeft(t *testing.T) {
 			if len(devices) != 1 {
 				t.Fatalf("loop devices of the test: %q", devices)
 			}
+			attachment := attachmentOf(devices[0])
 			if c.server {
 				if err := syscall.Kill(server, syscall.SIGKILL); err != nil {
 					t.Fatal(err)
@@ -391,7 +392,7 @@ func TestNothingIsLeft(t *testing.T) {
 			if err := cmd.Wait(); err == nil {
 				t.Error("the test passed all the same")
 			}
-			eventually(t, "the loop device is free", func() bool { return !used(devices[0], dir) })
+			eventually(t, "the loop device is free", func() bool { return !used(devices[0], dir, attachment) })
 			eventually(t, "the server has ended", func() bool { return ended(server) })
 			mounts, err := os.ReadFile("/proc/self/mountinfo")
 			if err != nil {
