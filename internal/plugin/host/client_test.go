@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const patience = time.Minute // for what takes milliseconds on an idle machine
+const patience = 3 * time.Minute // for what takes milliseconds on an idle machine
 
 func newStore(t testing.TB) *state.Store {
 	return state.New(filepath.Join(t.TempDir(), "state"), state.Options{LockTimeout: patience})

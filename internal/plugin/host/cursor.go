@@ -94,6 +94,7 @@ type cursorSaver struct {
 	store  Store
 	name   string
 	failed func(error)
+	flush  time.Duration // for writing once
 
 	wake   chan struct{}
 	closed chan struct{}
@@ -105,7 +106,7 @@ type cursorSaver struct {
 }
 
 func newCursorSaver(store Store, name string, failed func(error)) *cursorSaver {
-	return &cursorSaver{store: store, name: name, failed: failed, wake: make(chan struct{}, 1), closed: make(chan struct{})}
+	return &cursorSaver{store: store, name: name, failed: failed, flush: flushTimeout, wake: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
 // set notes that p is to be written.
@@ -154,7 +155,7 @@ func (c *cursorSaver) write() {
 	if p == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), c.flush)
 	defer cancel()
 	err := c.store.Update(ctx, func(tx *state.Tx) error { return saveCursor(tx, c.name, *p) })
 	if err == nil {

@@ -125,7 +125,8 @@ type Options struct {
 	OnHealth func(Health)
 	OnError  func(error)
 
-	now func() time.Time // by which rates are counted; nil: time.Now
+	now   func() time.Time // by which rates are counted; nil: time.Now
+	drain time.Duration    // for what is under way when the session ends; 0: drainGrace
 }
 
 // Ends of a session.

@@ -62,6 +62,9 @@ type session struct {
 }
 
 func newSession(ctx context.Context, conn *net.UnixConn, opts *Options) *session {
+	if opts.drain == 0 {
+		opts.drain = drainGrace
+	}
 	s := &session{
 		opts: opts, conn: conn, lines: lineReader{r: conn},
 		out:         make(chan outLine, queueLines),
@@ -79,6 +82,7 @@ func newSession(ctx context.Context, conn *net.UnixConn, opts *Options) *session
 	s.caller = ctx
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	s.cursor = newCursorSaver(opts.Store, opts.cursorName(), s.failed)
+	s.cursor.flush = max(flushTimeout, opts.drain)
 	return s
 }
 
@@ -95,7 +99,7 @@ func (s *session) run() error {
 	stop = context.AfterFunc(s.caller, func() {
 		s.conn.CloseRead()
 		s.conn.SetWriteDeadline(past)
-		time.AfterFunc(drainGrace, func() { s.cancel(context.Cause(s.caller)) })
+		time.AfterFunc(s.opts.drain, func() { s.cancel(context.Cause(s.caller)) })
 	})
 	defer stop()
 	var always sync.WaitGroup
@@ -110,7 +114,7 @@ func (s *session) run() error {
 	if err == nil {
 		// What was asked before the plugin closed its end is answered: it can
 		// have closed the half that it writes to.
-		late := time.AfterFunc(drainGrace, func() { s.cancel(errGone) }) // a plugin need not read
+		late := time.AfterFunc(s.opts.drain, func() { s.cancel(errGone) }) // a plugin need not read
 		s.subscribe(nil)
 		s.handlers.Wait()
 		s.drain()

@@ -53,7 +53,7 @@ func TestConversation(t *testing.T) {
 
 func TestWhatIsAskedBeforeTheEndIsAnswered(t *testing.T) {
 	store := newStore(t)
-	s := serve(t, Options{Store: store, Permissions: readAll()})
+	s := serve(t, Options{Store: store, Permissions: readAll(), drain: patience})
 	s.hello()
 	s.write(`{"id":1,"method":"findings.report","params":{"scope":"x","complete":true,"findings":[{"rule":"r","severity":"low","title":"t","subject":"s"}]}}` + "\n")
 	s.conn.CloseWrite()
@@ -74,7 +74,7 @@ func TestWhatWasWrittenBeforeTheEndIsTaken(t *testing.T) {
 	theirs.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // the process was seen to end before it was served at all
-	err := Serve(ctx, ours, Options{Name: "probe", Role: RoleCommand, Store: store, Permissions: readAll()})
+	err := Serve(ctx, ours, Options{Name: "probe", Role: RoleCommand, Store: store, Permissions: readAll(), drain: patience})
 	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}

@@ -358,7 +358,7 @@ func TestNothingIsLostOrDoubledAcrossRestartsOfBothSides(t *testing.T) {
 	defer func() { <-grown }()
 	next := uint64(1)
 	for restart := 0; next <= uint64(total); restart++ {
-		s := serve(t, Options{Store: open(), Permissions: readAll()})
+		s := serve(t, Options{Store: open(), Permissions: readAll(), drain: patience}) // others write all the time
 		s.hello()
 		s.granted("events.subscribe", `{"types":["finding"],"batch":500}`, nil)
 		for range 10 + restart*15 {
