@@ -163,11 +163,16 @@ func (g *groups) add(pid int) error {
 	return nil
 }
 
+// groupGrace is how long what was killed may take to be gone, which is long
+// where many wait for a processor. What the kernel keeps is left.
+const groupGrace = 10 * time.Second
+
 // end kills whatever is still in the groups, and removes them. A process that
 // forks while it is killed is killed again.
 func (g *groups) end() {
-	for range 100 {
-		if g.remove() { // at first: most programs leave nothing behind
+	pause := time.Millisecond
+	for end := time.Now().Add(groupGrace); ; pause = min(2*pause, 50*time.Millisecond) {
+		if g.remove() || time.Now().After(end) { // removed at first: most programs leave nothing behind
 			return
 		}
 		if g.kill != "" {
@@ -181,7 +186,7 @@ func (g *groups) end() {
 				}
 			}
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 

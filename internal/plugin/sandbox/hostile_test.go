@@ -214,7 +214,7 @@ func freely(t *testing.T, program string, env []string, passed []*os.File, root 
 	if err != nil {
 		t.Fatal(err)
 	}
-	kill := time.AfterFunc(60*time.Second, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	kill := time.AfterFunc(5*time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	defer kill.Stop()
 	cmd.Wait()
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it left behind

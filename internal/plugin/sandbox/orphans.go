@@ -86,7 +86,7 @@ func abandonOrphans() {
 
 // orphanGrace is how long orphans are looked for that start others as they are
 // killed. One that the kernel keeps is left.
-const orphanGrace = 2 * time.Second
+const orphanGrace = 10 * time.Second
 
 // endOrphans ends the children of ours that programs of an account left behind.
 func endOrphans(uid uint32, filters int) {

@@ -44,7 +44,7 @@ func runWith(t *testing.T, s Support, c Command, p Policy) (Exit, string) {
 	}
 	out := make(chan string)
 	go func() { b, _ := io.ReadAll(r); out <- string(b) }()
-	limit := time.AfterFunc(60*time.Second, func() { proc.Signal(unix.SIGKILL) })
+	limit := time.AfterFunc(5*time.Minute, func() { proc.Signal(unix.SIGKILL) })
 	defer limit.Stop()
 	e, err := proc.Wait()
 	if err != nil {

@@ -42,7 +42,7 @@ func starter(t *testing.T, role string, env ...string) (*exec.Cmd, *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.SetReadDeadline(time.Now().Add(60 * time.Second))
+	r.SetReadDeadline(time.Now().Add(5 * time.Minute))
 	return cmd, r
 }
 
