@@ -68,7 +68,7 @@ func TestHostileDocuments(t *testing.T) {
 			options := Options{{Name: "a", Type: TypeList, Items: &Option{Type: TypeString, Pattern: "(a|b|c|d|e|f){100}$"}}}
 			options.Validate([]byte(text))
 			t.Logf("%s", time.Since(began))
-			if took := time.Since(began); took > 20*time.Second {
+			if took := time.Since(began); took > time.Minute {
 				t.Errorf("took %s", took)
 			}
 		})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mobileops/mobileops/internal/failure"
+	"golang.org/x/sys/unix"
 )
 
 func TestFromTheWeb(t *testing.T) {
@@ -45,6 +45,25 @@ func TestFromTheWeb(t *testing.T) {
 	_, err = Resolve(t.Context(), s.URL+"/x", o)
 	wantCode(t, err, CodeTooLarge, failure.Untrustworthy)
 	empty(t, o.TempDir)
+}
+
+// unheard is an address of this host at which nobody listens, and which nobody
+// else is given meanwhile.
+func unheard(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
 }
 
 // hostileServer does what its path says.
@@ -164,12 +183,7 @@ func TestInterruptedAndUnreachable(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	empty(t, o.TempDir)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	_, err = Resolve(t.Context(), "http://"+l.Addr().String()+"/x?token=secret", o)
+	_, err = Resolve(t.Context(), "http://"+unheard(t)+"/x?token=secret", o)
 	wantCode(t, err, CodeUnreachable, failure.Failed)
 	if err != nil && strings.Contains(err.Error(), "secret") {
 		t.Errorf("%v", err)
@@ -303,7 +317,7 @@ func TestProxyIsTheOneThatWasPassed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{TempDir: t.TempDir(), PlainHTTP: true, Stall: 20 * time.Second}
+	o := Options{TempDir: t.TempDir(), PlainHTTP: true, Stall: 2 * time.Minute} // longer than a resolver asks
 	_, err = Resolve(t.Context(), "http://packages.invalid/x", o)
 	wantCode(t, err, CodeUnreachable, failure.Failed)
 	o.Proxy = func(*http.Request) (*url.URL, error) { return u, nil }

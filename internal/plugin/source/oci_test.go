@@ -331,7 +331,7 @@ func TestHostileRegistries(t *testing.T) {
 		}, "", CodePlainHTTP},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := Options{TempDir: t.TempDir(), Stall: 20 * time.Second}
+			o := Options{TempDir: t.TempDir(), Stall: time.Minute}
 			if name == "stops" {
 				o.Stall = 500 * time.Millisecond
 			}
@@ -353,7 +353,7 @@ func TestHostileRegistries(t *testing.T) {
 		t.Fatalf("what is not hostile is refused, too: %v", err)
 	}
 	found.Close()
-	_, err = Resolve(t.Context(), "oci://registry.invalid/x:1", Options{PlainHTTP: false, Stall: 20 * time.Second})
+	_, err = Resolve(t.Context(), "oci://registry.invalid/x:1", Options{PlainHTTP: false, Stall: 2 * time.Minute})
 	wantCode(t, err, CodeUnreachable, failure.Failed)
 	var b bytes.Buffer
 	h := &head{&b, 4}
