@@ -287,7 +287,8 @@ func (d *transfer) once(ctx context.Context, resumed *int64) error {
 		}
 		*resumed = 0
 	}
-	if _, err := d.copy(body, d.part, d.length-d.have); err != nil {
+	// The transport notices an interruption a moment later, maybe after the end.
+	if _, err := d.copy(contextReader{ctx, body}, d.part, d.length-d.have); err != nil {
 		return err
 	}
 	if d.have < d.length {
