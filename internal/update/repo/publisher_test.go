@@ -372,7 +372,6 @@ func TestPublishingIsKilled(t *testing.T) {
 			last = v
 		}
 	}
-	w.clock = time.Now()
 	w.publish()
 	c := w.refreshed()
 	for _, target := range w.available(c) {
