@@ -2,6 +2,7 @@ package integrity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -211,10 +212,10 @@ func runWatch(ctx context.Context, a *app.App, o *watchOptions) error {
 	manager.Stopping()
 	ended := limit > 0 && ctx.Err() == context.DeadlineExceeded
 	if sum == nil {
+		if ended && errors.Is(err, ctx.Err()) {
+			return failure.Hint(failure.New(failure.Incomplete, "--for passed before anything was watched"), "give it more time")
+		}
 		if ctx.Err() != nil && failure.KindOf(err) == failure.Interrupted {
-			if ended {
-				return nil
-			}
 			return app.EndedBy(signals)
 		}
 		return err
