@@ -32,23 +32,19 @@ func TestAFileOfAnotherSizeIsNotRead(t *testing.T) {
 func TestReadingEndsWithTheTimeOut(t *testing.T) {
 	h := newHost(t)
 	h.programs()
-	h.sh(`truncate -s 200G other/tool`)
+	h.sh(`truncate -s 20T other/tool`)
 	list := filepath.Join(h.e.Store.Dir(), AllowFile)
 	if err := os.MkdirAll(filepath.Dir(list), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(list, []byte(strings.Repeat("ab", 16)+` "/something" 214748364800`), 0o600); err != nil {
+	if err := os.WriteFile(list, []byte(strings.Repeat("ab", 16)+` "/something" 21990232555520`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	w := h.watch(enforcing(&Enforce{Timeout: 500 * time.Millisecond}))
 	if status, out := h.try("other/tool --version"); status != 0 {
 		t.Errorf("%d %s", status, out)
 	}
-	begun := time.Now()
-	w.end()
-	if d := time.Since(begun); d > 10*time.Second {
-		t.Errorf("the watch ended after %v", d)
-	}
+	w.end() // which would take hours if it waited for the reading
 }
 
 const mapped = `
