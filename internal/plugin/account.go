@@ -62,7 +62,7 @@ func (e *Engine) assign(tx *state.Tx, name string, m *manifest.Manifest) (uint32
 	for _, n := range owners {
 		taken[n] = true
 	}
-	for n := uint32(firstAccount); n <= lastAccount; n++ {
+	for n := max(firstAccount, e.opts.from); n <= lastAccount; n++ {
 		if !taken[n] {
 			return n, nil
 		}

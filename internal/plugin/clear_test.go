@@ -6,10 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
 
+	"github.com/mobileops/mobileops/internal/osthread"
 	"golang.org/x/sys/unix"
 )
 
@@ -84,16 +84,12 @@ func TestRemoveTree(t *testing.T) {
 
 // unprivileged runs f without the rights of root over files.
 func unprivileged(f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and ends with the thread
+	return osthread.Run(func() error {
 		h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var none [2]unix.CapUserData
 		if err := unix.Capset(&h, &none[0]); err != nil {
-			done <- err
-			return
+			return err
 		}
-		done <- f()
-	}()
-	return <-done
+		return f()
+	})
 }

@@ -44,6 +44,11 @@ type Options struct {
 	// LinkLocal lets names in permissions lead to link-local addresses.
 	LinkLocal bool
 	Now       func() time.Time // nil: time.Now
+
+	// from is the first account that is given out; 0: firstAccount. The kernel
+	// counts the processes of an account, whichever Dir they are of: tests that
+	// run at the same time use up each other's.
+	from uint32
 }
 
 // Engine installs and starts plugins.

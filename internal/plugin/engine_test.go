@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"os"
 	"path/filepath"
@@ -55,10 +56,17 @@ func newWorld(t *testing.T) *world {
 	}
 	w.Engine = New(Options{
 		State: state.New(filepath.Join(dir, "state"), state.Options{}), Dir: filepath.Join(dir, "plugins"), ConfigDir: filepath.Join(dir, "config"),
-		KeysDir: filepath.Join(dir, "keys"), RunDir: filepath.Join(dir, "run"), Bundled: []string{"comes-along"}, Product: "1.0.0", HostID: "test", Reserved: []string{"network", "plugin"}, Now: func() time.Time { return w.now },
+		KeysDir: filepath.Join(dir, "keys"), RunDir: filepath.Join(dir, "run"), Bundled: []string{"comes-along"}, Product: "1.0.0", HostID: "test", Reserved: []string{"network", "plugin"}, from: accountsOf(dir), Now: func() time.Time { return w.now },
 	})
 	w.trust(public)
 	return w
+}
+
+// accountsOf is the first account of the plugins of a world: a few of its own.
+func accountsOf(dir string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(dir))
+	return firstAccount + h.Sum32()%250
 }
 
 func (w *world) trust(key trust.PublicKey) {

@@ -21,6 +21,10 @@ import (
 // hookGrace is what a hook that took too long has between SIGTERM and SIGKILL.
 const hookGrace = 500 * time.Millisecond
 
+// saidGrace is how long the end of what a hook wrote is waited for when the hook
+// has ended: nobody who is left holds the pipe, but for what no sandbox could end.
+const saidGrace = 10 * time.Second
+
 // keptOutput is how much of what a hook writes is kept, from its end.
 const keptOutput = 4 << 10
 
@@ -87,8 +91,7 @@ func (e *Engine) runHook(ctx context.Context, name string, h *manifest.Hook, inp
 	last := make(chan string, 1)
 	go func() { last <- tail(said) }()
 	status, err := run.Wait()
-	// What it left behind may hold the pipe open, where there was no cgroup.
-	said.SetReadDeadline(time.Now().Add(hookGrace))
+	said.SetReadDeadline(time.Now().Add(saidGrace))
 	text := <-last
 	switch {
 	case err != nil:

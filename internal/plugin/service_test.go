@@ -75,9 +75,9 @@ func (w *world) until(what string, f func() bool) {
 	}
 }
 
-const service = `echo '{"method":"ready"}' >&3
+const service = `trap 'echo drained >drained; exit 0' TERM
+echo '{"method":"ready"}' >&3
 echo '{"method":"health","params":{"status":"degraded","message":"version '$MOBILEOPS_PLUGIN_VERSION'","metrics":{"n":7}}}' >&3
-trap 'echo drained >drained; exit 0' TERM
 echo begun
 while :; do read line <&3 || exit 0; done`
 
@@ -181,7 +181,7 @@ cat >>events`))
 	var seen []string
 	w.until("the last one came", func() bool {
 		data, _ := os.ReadFile(events)
-		return strings.Contains(string(data), `"loud"`)
+		return strings.Contains(string(data), `"loud"`) && strings.HasSuffix(string(data), "\n")
 	})
 	data, err := os.ReadFile(events)
 	if err != nil {
