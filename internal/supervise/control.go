@@ -66,7 +66,8 @@ func (c *client) refuse(err error) {
 	c.conn.Close()
 }
 
-// write sends a line. A client that does not read is not waited for.
+// write sends a line. A client that does not read is not waited for: of a line that
+// did not fit part may be on its way, so nothing can be said any more.
 func (c *client) write(v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -78,7 +79,9 @@ func (c *client) write(v any) error {
 	if err := c.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
 		return err
 	}
-	_, err = c.conn.Write(append(b, '\n'))
+	if _, err = c.conn.Write(append(b, '\n')); err != nil {
+		c.conn.Close()
+	}
 	return err
 }
 

@@ -319,15 +319,15 @@ func TestTooManyClients(t *testing.T) {
 func TestSlowClient(t *testing.T) {
 	r := begin(t, nil)
 	r.add(Service{Name: "one", Start: shell(`exec yes 'a line that comes again and again'`)})
-	logs, logsIn := raw(t, r)
-	fmt.Fprintln(logs, `{"id":1,"method":"logs","params":{"name":"one","follow":true}}`)
-	if _, err := logsIn.ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
 	eventually(t, "there is more than a socket holds", func() bool {
 		st, err := os.Stat(r.LogPath("one"))
 		return err == nil && st.Size() > 4<<20
 	})
+	logs, logsIn := raw(t, r)
+	fmt.Fprintf(logs, `{"id":1,"method":"logs","params":{"name":"one","lines":%d,"follow":true}}`+"\n", maxTail)
+	if _, err := logsIn.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
 	slow, err := r.Watch(t.Context(), "one")
 	if err != nil {
 		t.Fatal(err)
