@@ -332,7 +332,8 @@ func TestAnchorsOfManyProcesses(t *testing.T) {
 	done := make(chan error)
 	for _, name := range []string{"a", "b", "c", "anchors"} { // which is also a lock's name
 		go func() {
-			e := &Engine{Store: state.New(b.Store.Dir(), state.Options{}), Tool: "test", Anchors: places}
+			// All want the same lock, on a disk that may be busy with other things.
+			e := &Engine{Store: state.New(b.Store.Dir(), state.Options{LockTimeout: 5 * time.Minute}), Tool: "test", Anchors: places}
 			done <- func() error {
 				for range 4 {
 					if _, err := e.Take(t.Context(), TakeOptions{Name: name, Policy: b.pol, Scan: Scan{Tree: b.tree}}); err != nil {
