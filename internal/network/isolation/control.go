@@ -158,7 +158,7 @@ func (e *Engine) lasting(ctx context.Context) (r *Record, lasts bool) {
 	if err != nil {
 		e.Warn("%v", err)
 	}
-	if !r.Lasts() || r.Mark != "" && r.Mark != now.Comment {
+	if !r.Lasts() || !r.of(&now) {
 		return nil, true
 	}
 	return r, true

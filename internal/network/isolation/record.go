@@ -44,6 +44,10 @@ func (r *Record) Lasts() bool {
 // Open reports whether isolation began and is not known to have ended.
 func (r *Record) Open() bool { return r != nil && r.Ended.IsZero() }
 
+// of reports whether the record is that of what is in force, and not of another
+// isolation, which may let in others.
+func (r *Record) of(s *Status) bool { return r.Mark == "" || r.Mark == s.Comment }
+
 const (
 	bucket  = "network_isolation"
 	current = "current"
@@ -99,7 +103,7 @@ func (e *Engine) noteConfirmed(ctx context.Context, now time.Time) (noted bool, 
 	switch {
 	case err != nil || r.Lasts():
 		return false, err
-	case !r.Open() || r.Mark != "" && r.Mark != there.Comment: // of another one, which lets in others
+	case !r.Open() || !r.of(&there):
 		return false, failure.Hint(errors.New("nothing is remembered of it"), "have it remembered: mobileops network isolate --replace, with all flags")
 	}
 	r.Confirmed = now
