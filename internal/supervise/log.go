@@ -94,35 +94,6 @@ func (l *serviceLog) copyFrom(stream string, r io.Reader) {
 	}
 }
 
-// pipe is our end of one. What is in it when its deadline is over was said in
-// time, by a process that has ended, though nobody came to read it: it is still
-// given, and no more is waited for.
-type pipe struct {
-	*os.File
-	late int // bytes given after the deadline
-}
-
-// inPipe is what a pipe holds (pipe(7)): whoever goes on writing ends there.
-const inPipe = 64 << 10
-
-func (p *pipe) Read(b []byte) (int, error) {
-	n, err := p.File.Read(b)
-	if !errors.Is(err, os.ErrDeadlineExceeded) || p.late >= inPipe {
-		return n, err
-	}
-	raw, rawErr := p.SyscallConn()
-	if rawErr != nil {
-		return 0, err
-	}
-	var readErr error
-	rawErr = raw.Control(func(fd uintptr) { n, readErr = unix.Read(int(fd), b) }) // the pipe is in non-blocking mode
-	if rawErr != nil || readErr != nil || n <= 0 {
-		return 0, err
-	}
-	p.late += n
-	return n, nil
-}
-
 // remark adds a line of the supervisor itself.
 func (l *serviceLog) remark(format string, args ...any) {
 	text := fmt.Appendf(nil, format, args...)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mobileops/mobileops/internal/failure"
+	"github.com/mobileops/mobileops/internal/supervise/pipe"
 )
 
 // drainTime is how long the pipes of a process that has ended are read when
@@ -150,7 +151,7 @@ func (r *run) start(ctx context.Context) error {
 	}
 	r.pipes = []*os.File{outR, errR}
 	for i, stream := range []string{Stdout, Stderr} {
-		r.copies.Go(func() { r.u.log.copyFrom(stream, &pipe{File: r.pipes[i]}) })
+		r.copies.Go(func() { r.u.log.copyFrom(stream, pipe.NewReader(r.pipes[i])) })
 	}
 	ctx, cancel := context.WithDeadline(ctx, r.deadline)
 	defer cancel()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mobileops/mobileops/internal/failure"
 	"github.com/mobileops/mobileops/internal/osthread"
+	"github.com/mobileops/mobileops/internal/supervise/pipe"
 	"golang.org/x/sys/unix"
 )
 
@@ -167,7 +168,7 @@ func RunHook(ctx context.Context, h Hook) (Output, error) {
 		h.Started(cmd.Process.Pid)
 	}
 	captured := make(chan Output, 1)
-	go func() { captured <- capture(&pipe{File: r, left: pipeSize}) }()
+	go func() { captured <- capture(pipe.NewReader(r)) }()
 
 	over, stop := context.WithTimeout(ctx, h.Timeout)
 	defer stop()

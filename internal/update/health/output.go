@@ -2,22 +2,16 @@ package health
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
 	// keep is how many bytes of the beginning of an output are kept, and how
 	// many of its end.
 	keep = 16 << 10
-
-	pipeSize = 64 << 10 // what a pipe holds (pipe(7))
 
 	lastLines = 5   // in an error
 	lastBytes = 500 // in an error
@@ -51,31 +45,6 @@ func (o Output) last() string {
 	}
 	lines := strings.Split(text, "\n")
 	return strings.Join(lines[max(0, len(lines)-lastLines):], "\n")
-}
-
-// pipe is the reading end of one. When its deadline is over, what is in it by then
-// is read all the same, and no more than that: a busy machine may not have come to
-// read it before, and somebody may write for ever.
-type pipe struct {
-	*os.File
-	left int
-}
-
-func (p *pipe) Read(b []byte) (int, error) {
-	n, err := p.File.Read(b)
-	if !errors.Is(err, os.ErrDeadlineExceeded) || p.left <= 0 {
-		return n, err
-	}
-	raw, rawErr := p.SyscallConn()
-	if rawErr != nil {
-		return n, err
-	}
-	rawErr = raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), b[:min(len(b), p.left)]) })
-	if rawErr != nil || n <= 0 {
-		return 0, err
-	}
-	p.left -= n
-	return n, nil
 }
 
 // capture reads until nobody writes any more, or reading fails. It never stops
