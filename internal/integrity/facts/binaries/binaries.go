@@ -126,7 +126,7 @@ type search struct {
 func (s *search) trouble(err error) {
 	if errors.Is(err, fs.ErrPermission) {
 		s.denied++
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) { // a directory that went, and a file has its name
 		s.unread++
 	}
 }
