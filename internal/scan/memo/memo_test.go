@@ -364,7 +364,7 @@ func TestFullDisk(t *testing.T) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skipf("a tmpfs cannot be mounted here: %v", err)
 	}
-	defer unix.Unmount(dir, 0)
+	defer unix.Unmount(dir, unix.MNT_DETACH)
 	path := filepath.Join(dir, "memo")
 	fill(t, path, 0, 0, 5000)
 	for _, add := range []int{15_000, 60_000} { // more than the disk has as frames, and as a table
