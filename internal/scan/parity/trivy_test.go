@@ -22,6 +22,7 @@ type document struct {
 		}
 		ImageID                        string
 		DiffIDs, RepoTags, RepoDigests []string
+		ImageConfig                    struct{ Architecture string }
 		RepoURL, Branch, Commit        string
 	}
 	Results []struct {
@@ -93,7 +94,7 @@ func asReport(t testing.TB, from []byte) *protocol.Report {
 		r.OS = &protocol.OS{Family: o.Family, Name: o.Name, EndOfLife: o.EOSL}
 	}
 	if m := d.Metadata; m.ImageID != "" {
-		r.Image = &protocol.ImageID{ID: m.ImageID, Digests: m.RepoDigests, Tags: m.RepoTags, Layers: m.DiffIDs}
+		r.Image = &protocol.ImageID{ID: m.ImageID, Architecture: m.ImageConfig.Architecture, Digests: m.RepoDigests, Tags: m.RepoTags, Layers: m.DiffIDs}
 	}
 	if m := d.Metadata; m.Commit != "" {
 		r.Commit = &protocol.Commit{Remote: m.RepoURL, Branch: m.Branch, Hash: m.Commit}
