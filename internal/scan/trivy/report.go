@@ -189,6 +189,7 @@ func misconfigurationOf(m *types.DetectedMisconfiguration) protocol.Misconfigura
 		Resolution: m.Resolution, Severity: m.Severity, StartLine: m.CauseMetadata.StartLine, EndLine: m.CauseMetadata.EndLine,
 		Resource: m.CauseMetadata.Resource, URL: m.PrimaryURL, References: m.References, Layer: m.Layer.DiffID,
 	}
+	//lint:ignore SA1019 waivers and exceptions that people wrote down may have it
 	if m.AVDID != "" && m.AVDID != m.ID && !slices.Contains(out.Aliases, m.AVDID) {
 		out.Aliases = append(slices.Clone(out.Aliases), m.AVDID)
 	}
