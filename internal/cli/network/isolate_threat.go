@@ -43,7 +43,8 @@ virtual machines, and connections with it are ended at once.
 A port is where connections go to. A user, control group or process can send
 nothing any more, not even to this host; a process is moved into a control group
 of its own, in which what it starts remains. A container is cut off by its
-interface and its addresses.
+interface and its addresses; of a process that has threads or children in network
+namespaces of their own, those are not reached: name the container.
 
 The addresses of this host, its gateways and name servers, network.management,
 network.never_block and where you come from are refused without --force. It lasts
