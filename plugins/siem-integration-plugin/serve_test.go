@@ -232,10 +232,16 @@ func TestFullQueueHoldsTheHost(t *testing.T) {
 		defer h.mu.Unlock()
 		return h.health.Status == pluginsdk.StatusDegraded && strings.Contains(h.health.Message, "full")
 	})
-	h.mu.Lock()
-	acked := h.acked
-	h.mu.Unlock()
-	if s := h.status(); acked >= 6000 || uint64(acked) != s.Queue.Next-1 || s.Queue.Bytes > 16<<20 {
+	acked := 0
+	// The status file may be from before the queue was full.
+	eventually(t, func() string { return fmt.Sprintf("%d acknowledged, %+v", acked, h.status()) }, func() bool {
+		h.mu.Lock()
+		acked = h.acked
+		h.mu.Unlock()
+		s := h.status()
+		return s.Full && uint64(acked) == s.Queue.Next-1
+	})
+	if s := h.status(); acked >= 6000 || s.Queue.Bytes > 16<<20 {
 		t.Errorf("%d acknowledged, %+v", acked, s.Queue)
 	}
 	p.stop(t)
