@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,6 +108,28 @@ func findings(from, n int) []pluginsdk.Event {
 	return list
 }
 
+// starts are of processes that are to end with this one, which Pdeathsig does
+// when the thread that started them ends: this one does not, while one that
+// sandbox.Start takes for itself does.
+var starts = make(chan func())
+
+func init() {
+	go func() {
+		runtime.LockOSThread()
+		for start := range starts {
+			start()
+		}
+	}()
+}
+
+// startBound starts a process that ends with this one.
+func startBound(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	starts <- func() { started <- cmd.Start() }
+	return <-started
+}
+
 // process is one run of the plugin.
 type process struct {
 	cmd    *exec.Cmd
@@ -135,9 +158,8 @@ func (h *testHost) start(role string, args ...string) *process {
 	p.cmd.Dir = h.data
 	p.cmd.Env = []string{"MOBILEOPS_PLUGIN_FD=3", "MOBILEOPS_PLUGIN=siem-integration-plugin", "MOBILEOPS_PLUGIN_VERSION=1.0.0",
 		"MOBILEOPS_PLUGIN_DATA=" + h.data, "MOBILEOPS_PLUGIN_ROLE=" + role, "HOME=" + h.data, "PATH=/usr/bin:/bin", "LANG=C.UTF-8"}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.errs
-	if err := p.cmd.Start(); err != nil {
+	if err := startBound(p.cmd); err != nil {
 		h.t.Fatal(err)
 	}
 	theirs.Close()

@@ -142,13 +142,12 @@ func (r *rsyslog) start() {
 	r.t.Helper()
 	r.cmd = exec.Command("/usr/sbin/rsyslogd", "-n", "-f", filepath.Join(r.dir, "rsyslog.conf"), "-i", filepath.Join(r.dir, "pid"))
 	os.Remove(filepath.Join(r.dir, "pid")) // of one that was killed
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	log, err := os.OpenFile(filepath.Join(r.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.cmd.Stdout, r.cmd.Stderr = log, log
-	if err := r.cmd.Start(); err != nil {
+	if err := startBound(r.cmd); err != nil {
 		r.t.Fatal(err)
 	}
 	log.Close()
