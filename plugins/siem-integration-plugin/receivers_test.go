@@ -73,7 +73,7 @@ type httpReceiver struct {
 func (r *httpReceiver) start() {
 	r.t.Helper()
 	if r.address == "" {
-		r.address = "127.0.0.1:0"
+		r.address = net.JoinHostPort(freeAddress(r.t))
 	}
 	var l net.Listener
 	eventually(r.t, func() string { return "listen on " + r.address }, func() bool {
@@ -347,10 +347,12 @@ func (e *elastic) wants(id string) int {
 func (l *ledger) inOrderOf(t *testing.T, prefix string) {
 	t.Helper()
 	only := &ledger{}
+	l.mu.Lock()
 	for _, id := range l.order {
 		if strings.HasPrefix(id, prefix) {
 			only.add(id)
 		}
 	}
+	l.mu.Unlock()
 	only.inOrder(t)
 }

@@ -81,10 +81,10 @@ func newPKI(t *testing.T) pki {
 // rsyslog is rsyslogd with a configuration of its own, as a process that can
 // be killed and started again.
 type rsyslog struct {
-	t         *testing.T
-	dir, port string
-	cmd       *exec.Cmd
-	exited    chan struct{}
+	t               *testing.T
+	dir, host, port string
+	cmd             *exec.Cmd
+	exited          chan struct{}
 }
 
 // newRsyslog makes the configuration: messages are written as they come, in
@@ -100,7 +100,7 @@ func newRsyslog(t *testing.T, p *pki) *rsyslog {
 		t.Skip("rsyslog has no TLS (apt-get install rsyslog-gnutls)")
 	}
 	r := &rsyslog{t: t, dir: t.TempDir()}
-	r.port = freePort(t)
+	r.host, r.port = freeAddress(t)
 	tls, mode := "", ""
 	if p != nil {
 		tls = fmt.Sprintf(` defaultNetstreamDriver="gtls" defaultNetstreamDriverCAFile=%q defaultNetstreamDriverCertFile=%q defaultNetstreamDriverKeyFile=%q`, p.ca, p.cert, p.key)
@@ -110,33 +110,34 @@ func newRsyslog(t *testing.T, p *pki) *rsyslog {
 main_queue(queue.type="Direct")
 template(name="whole" type="string" string="%%rawmsg%%\n")
 module(load="imtcp"%s)
-input(type="imtcp" address="127.0.0.1" port="%s")
+input(type="imtcp" address="%s" port="%s")
 action(type="omfile" file=%q template="whole")
-`, r.dir, tls, mode, r.port, r.file())
+`, r.dir, tls, mode, r.host, r.port, r.file())
 	if err := os.WriteFile(filepath.Join(r.dir, "rsyslog.conf"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-// freePort is a port where nobody listens, of those that the kernel gives to
-// nobody by itself: one that it had given would be given to somebody else while
-// the receiver is down.
-func freePort(t *testing.T) string {
+// freeAddress is an address of loopback where nobody else listens, not even
+// while the receiver is down: a port of those that the kernel gives to nobody by
+// itself, of one of 16 million hosts.
+func freeAddress(t *testing.T) (host, port string) {
 	t.Helper()
 	for range 1000 {
-		port := strconv.Itoa(10000 + mathrand.IntN(20000))
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+		host = fmt.Sprintf("127.%d.%d.%d", 1+mathrand.IntN(254), mathrand.IntN(256), 1+mathrand.IntN(254))
+		port = strconv.Itoa(10000 + mathrand.IntN(20000))
+		if l, err := net.Listen("tcp", net.JoinHostPort(host, port)); err == nil {
 			l.Close()
-			return port
+			return host, port
 		}
 	}
 	t.Fatal("no port is free")
-	return ""
+	return "", ""
 }
 
 func (r *rsyslog) file() string    { return filepath.Join(r.dir, "received") }
-func (r *rsyslog) address() string { return "127.0.0.1:" + r.port }
+func (r *rsyslog) address() string { return net.JoinHostPort(r.host, r.port) }
 
 func (r *rsyslog) start() {
 	r.t.Helper()
