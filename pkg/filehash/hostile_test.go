@@ -137,7 +137,7 @@ func TestSpecialFiles(t *testing.T) {
 	} else {
 		t.Log("NOT RUN: device nodes need root")
 	}
-	within(t, 10*time.Second, func() {
+	within(t, 2*time.Minute, func() {
 		all, _ := walkTree(t, root, Options{Select: wants(WantEntry | WantContent | WantXattrs)})
 		if len(all) != len(want) {
 			t.Errorf("%d entries, want %d", len(all), len(want))
