@@ -255,7 +255,7 @@ func standIn() {
 		attempt("touch", os.Chtimes(where.Secret, time.Now(), time.Now()))
 		attempt("setxattr", unix.Setxattr(where.Secret, "user.x", []byte("x"), 0))
 		attempt("set flags", unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0))
-		_, err = net.DialTimeout("tcp", where.Address, time.Second)
+		_, err = net.DialTimeout("tcp", where.Address, time.Minute)
 		attempt("connect", err)
 		_, err = net.Dial("unix", where.Unix)
 		attempt("connect to a socket of the system", err)
