@@ -13,9 +13,7 @@ import (
 const (
 	floodPings  = 400_000
 	floodGrowth = 48 << 20 // bytes that a plugin may need more under a flood
-	stuck       = 2 * time.Second
-	manyAsked   = 2000 // requests within observed that are no patient retrying
-	observed    = 2 * time.Second
+	manyAsked   = 2000     // requests within Options.observed that are no patient retrying
 	manyDials   = 200
 	spareFDs    = 16 // that a plugin may have open more than at first
 )
@@ -79,7 +77,7 @@ func (p *process) flood(enough func() bool) (uint64, error) {
 			id = p.nextQuestion()
 			rest = fmt.Appendf(rest, `{"id":%d,"method":"ping","params":{}}`+"\n", id)
 		}
-		p.conn.SetWriteDeadline(time.Now().Add(stuck))
+		p.conn.SetWriteDeadline(time.Now().Add(p.r.opts.observed))
 		n, err := p.conn.Write(rest)
 		rest = rest[n:]
 		if err != nil || enough() {
@@ -106,24 +104,33 @@ func (r *runner) refusals() error {
 		p.until(r.opts.Timeout/2, func() bool { asked = p.requests(); return asked > 0 })
 		if asked > 0 {
 			none = false
-			p.wait(observed)
+			asked = p.watch(p.requests)
 		}
-		p.mu.Lock()
-		asked = p.requests()
-		p.mu.Unlock()
 		crash := p.crashed()
 		p.end()
 		switch {
 		case crash != "":
 			return fmt.Errorf("every request was refused as %s: %s", code, crash)
 		case asked > manyAsked:
-			return fmt.Errorf("every request was refused as %s: it asked %d times within %s", code, asked, observed)
+			return fmt.Errorf("every request was refused as %s: it asked %d times within %s", code, asked, r.opts.observed)
 		}
 		if none {
 			return notApplicable("it asks nothing")
 		}
 	}
 	return nil
+}
+
+// watch waits until the process has ended, count is more than it should be, or
+// the time is over, and returns the count.
+func (p *process) watch(count func() int) (n int) {
+	p.until(p.r.opts.observed, func() bool { n = count(); return n > manyAsked })
+	select {
+	case <-p.heard:
+		p.wait(p.r.opts.observed) // who has said its last may be about to crash
+	default:
+	}
+	return n
 }
 
 // requests counts what was asked. p.mu must be held.
@@ -177,15 +184,12 @@ func (r *runner) deniedDial() error {
 		r.noDials = true
 		return notApplicable("it connects to nobody")
 	}
-	p.wait(observed)
-	p.mu.Lock()
-	dials = p.asked["dial"]
-	p.mu.Unlock()
+	dials = p.watch(func() int { return p.asked["dial"] })
 	if crash := p.crashed(); crash != "" {
 		return errors.New(crash)
 	}
 	if dials > manyAsked {
-		return fmt.Errorf("it asked for %d connections within %s", dials, observed)
+		return fmt.Errorf("it asked for %d connections within %s", dials, r.opts.observed)
 	}
 	return nil
 }

@@ -61,6 +61,8 @@ type Options struct {
 	Timeout      time.Duration // for everything else that should happen soon; 0: 20 s
 
 	Skip []string // names of checks that are not run
+
+	observed time.Duration // how long it is watched for what it should not do; 0: 2 s
 }
 
 // Status is what came of a check.
@@ -200,6 +202,7 @@ func Run(ctx context.Context, opts Options) Report {
 	setDefault(&opts.ReadyTimeout, 10*time.Second)
 	setDefault(&opts.StopTimeout, 10*time.Second)
 	setDefault(&opts.Timeout, 20*time.Second)
+	setDefault(&opts.observed, 2*time.Second)
 	list := checks[opts.Role]
 	if list == nil {
 		return fail("the role %q is none of service, hook, command", opts.Role)

@@ -62,6 +62,9 @@ type tail struct {
 
 const tailSize = 16 << 10
 
+// busyText is how long a program is waited for that is still open for writing.
+const busyText = 20 * time.Second
+
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -121,18 +124,25 @@ func (r *runner) start(dir string, input io.Reader, how behaviour) (*process, er
 		exited: make(chan struct{}), heard: make(chan struct{}), turn: make(chan struct{}),
 		pongs: map[uint64]pluginsdk.Code{}, asked: map[string]int{},
 	}
-	p.cmd = exec.Command(r.opts.Program, r.opts.Args...)
-	p.cmd.Dir = dir
-	p.cmd.ExtraFiles = []*os.File{theirs} // the first one is descriptor 3
-	p.cmd.Env = append([]string{
+	env := append([]string{
 		pluginsdk.EnvFD + "=3", pluginsdk.EnvName + "=" + r.opts.Name, pluginsdk.EnvVersion + "=" + r.opts.Version,
 		pluginsdk.EnvData + "=" + dir, pluginsdk.EnvRole + "=" + r.opts.Role,
 		"HOME=" + dir, "TMPDIR=" + filepath.Join(dir, "tmp"), "PATH=/usr/bin:/bin", "LANG=C.UTF-8",
 	}, r.opts.Env...)
-	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = input, p.stdout, p.stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p.cmd.WaitDelay = time.Second // for children that hold on to its streams
-	if err := p.cmd.Start(); err != nil {
+	for end := time.Now().Add(busyText); ; time.Sleep(10 * time.Millisecond) {
+		p.cmd = exec.Command(r.opts.Program, r.opts.Args...)
+		p.cmd.Dir, p.cmd.Env = dir, env
+		p.cmd.ExtraFiles = []*os.File{theirs} // the first one is descriptor 3
+		p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = input, p.stdout, p.stderr
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		p.cmd.WaitDelay = time.Second // for children that hold on to its streams
+		// A test that has just written the program, and starts other processes at
+		// the same time, cannot run it for a moment: go.dev/issue/22315.
+		if err = p.cmd.Start(); !errors.Is(err, syscall.ETXTBSY) || time.Now().After(end) {
+			break
+		}
+	}
+	if err != nil {
 		conn.Close()
 		return nil, err
 	}
