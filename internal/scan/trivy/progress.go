@@ -35,10 +35,12 @@ func (m *meter) at() string {
 }
 
 func (m *meter) progress() protocol.Progress {
-	p := protocol.Progress{Stage: "walk", Files: m.files.Load(), Bytes: m.bytes.Load(), Item: m.at()}
+	// The stage first: what is counted in one is in every line of the next.
+	p := protocol.Progress{Stage: "walk"}
 	if s := m.stage.Load(); s != nil {
 		p.Stage = *s
 	}
+	p.Files, p.Bytes, p.Item = m.files.Load(), m.bytes.Load(), m.at()
 	return p
 }
 
