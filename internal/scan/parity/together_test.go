@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mobileops/mobileops/internal/scan/protocol"
 )
@@ -17,6 +18,7 @@ func TestEightAtOnce(t *testing.T) {
 	dir := secretTree(t, debianTree(t, t.TempDir()))
 	licenseTree(t, dir)
 	jarTree(t, dir)
+	made := time.Now()
 	scan := protocol.Scan{Kind: protocol.Rootfs, Target: dir, Packages: true, Database: filepath.Join(cache, "db"), JavaDatabase: filepath.Join(cache, "java-db"),
 		Scanners: []protocol.Scanner{protocol.Vulnerabilities, protocol.Secrets, protocol.Licenses}}
 	alone := scanned(t, scan)
@@ -25,6 +27,7 @@ func TestEightAtOnce(t *testing.T) {
 	}
 	before := snapshot(t, cache)
 	scan.Memo = filepath.Join(t.TempDir(), "memo")
+	time.Sleep(time.Until(made.Add(2100 * time.Millisecond))) // see TestSameFindings
 	for _, what := range []string{"with an empty memo", "with what they remember"} {
 		t.Run(what, func(t *testing.T) {
 			var wait sync.WaitGroup
