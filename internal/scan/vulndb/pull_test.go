@@ -7,7 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"net"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -40,13 +40,11 @@ func startRegistry(t *testing.T, section string) *served {
 	if _, err := exec.LookPath("docker-registry"); err != nil {
 		t.Skip("docker-registry is missing: nothing is pulled from a real registry")
 	}
-	// A port of its own, so that it can be started again at the same place.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &served{host: l.Addr().String(), dir: t.TempDir()}
-	l.Close()
+	// An address of loopback that nobody else uses, so that it can be started again
+	// at the same place: a port of those that the kernel gives to nobody by itself, of
+	// one of 16 million hosts.
+	host := fmt.Sprintf("127.%d.%d.%d:%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254), 10000+rand.IntN(20000))
+	r := &served{host: host, dir: t.TempDir()}
 	r.config = filepath.Join(r.dir, "config.yml")
 	text := fmt.Sprintf("version: 0.1\nlog: {level: info, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: '%s'}\n%s", filepath.Join(r.dir, "data"), r.host, section)
 	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
@@ -76,7 +74,7 @@ func (r *served) startUntil(t *testing.T, deadline time.Time) {
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	listening := regexp.MustCompile(`listening on 127\.0\.0\.1:[0-9]+`)
+	listening := regexp.MustCompile(`listening on 127\.[0-9.]+:[0-9]+`)
 	for ; ; time.Sleep(20 * time.Millisecond) {
 		said, _ := os.ReadFile(filepath.Join(r.dir, "log"))
 		switch {
