@@ -60,7 +60,7 @@ func serve(ctx context.Context) error {
 		if config.Address == "" {
 			return nil
 		}
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		conn, err := c.Dial(ctx, "tcp", config.Address)
 		if errors.Is(err, &pluginsdk.Error{Code: pluginsdk.CodeDenied}) {
@@ -71,7 +71,8 @@ func serve(ctx context.Context) error {
 			return err
 		}
 		defer conn.Close()
-		return json.NewEncoder(conn).Encode(b)
+		_ = json.NewEncoder(conn).Encode(b) // a partner that hears nothing for a while has hung up
+		return nil
 	})
 }
 

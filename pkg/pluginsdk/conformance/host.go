@@ -285,6 +285,7 @@ func (p *process) pass(line []byte, conn net.Conn) {
 	if err != nil {
 		return
 	}
+	p.conn.SetWriteDeadline(time.Now().Add(p.r.opts.Timeout)) // that of an earlier line may be over
 	raw.Control(func(fd uintptr) {
 		n, _, err := p.conn.WriteMsgUnix(line, syscall.UnixRights(int(fd)), nil)
 		if err == nil && n < len(line) {
