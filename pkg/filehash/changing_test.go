@@ -65,7 +65,7 @@ func TestChangeThatEnds(t *testing.T) {
 	put(t, root+"/f", pattern(4<<20))
 	// One system call: between two, what is there can be read as it should be.
 	time.AfterFunc(300*time.Millisecond, func() { os.Truncate(root+"/f", 9) })
-	all, _ := walkTree(t, root, Options{IOLimit: 1 << 20}) // for four seconds, if nothing changed
+	all, _ := walkTree(t, root, Options{IOLimit: 256 << 10}) // for 16 seconds, if nothing changed
 	if e := all["/f"]; e.Content != Hashed || e.Sum != reference(pattern(4 << 20)[:9]) || e.Info.Size != 9 {
 		t.Errorf("%+v", e)
 	}
