@@ -59,7 +59,11 @@ func TestRsyslogReadsTheSame(t *testing.T) {
 		_ = daemon.Wait()
 	}()
 	port := await(t, filepath.Join(dir, "port"), func(b []byte) bool { return len(b) > 0 })
+	// It has written that before it listens there.
 	conn, err := net.Dial("tcp", "127.0.0.1:"+strings.TrimSpace(string(port)))
+	for end := time.Now().Add(time.Minute); err != nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		conn, err = net.Dial("tcp", "127.0.0.1:"+strings.TrimSpace(string(port)))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
