@@ -156,10 +156,9 @@ func (w *worker) entry(d *dir, i int, e *Entry, want Want) bool {
 // A file that another program holds a lease on (fcntl(2), F_SETLEASE; file
 // servers do) refuses the first attempt to open it and asks that program to
 // give it up.
-const (
-	leaseRetries = 20
-	leaseWait    = 50 * time.Millisecond
-)
+var leaseRetries = 20 // more in tests
+
+const leaseWait = 50 * time.Millisecond
 
 // regular opens and reads a regular file, unless Prior vouches for it.
 func (w *worker) regular(d *dir, i int, e *Entry, want Want) bool {
