@@ -206,7 +206,7 @@ func (w *Worker) spawn(j *job, p *process, program *os.File, pipes *pipes) error
 	if p.alls {
 		attr.Cloneflags = unix.CLONE_NEWPID
 	}
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		p.cmd = &exec.Cmd{
 			Path: fmt.Sprintf("/proc/self/fd/%d", fd), Args: []string{Name}, Env: environment(j, w.options.Environ),
 			Stdin: files[0], Stdout: files[1], Stderr: files[2], ExtraFiles: files[3:], SysProcAttr: attr,
